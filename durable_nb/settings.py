@@ -1,0 +1,48 @@
+"""Settings, frozen; read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+STORE_DIRECTORY = ".durable"
+"""Name of the store's directory beside the notebook."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user may decide for a whole session."""
+
+    store: str | None = None
+    """Directory or URL of the store; None is `.durable/` beside the notebook."""
+
+    execution: str | None = None
+    """Name of the execution; None derives it from the notebook's path."""
+
+    key: str | None = None
+    """Secret that signs checkpoints; None uses the per-user key."""
+
+    inline_limit: int = 32 * 1024
+    """Bytes. A smaller payload stays in the journal row; a larger one becomes a blob."""
+
+    output_limit: int = 16 * 1024 * 1024
+    """Bytes of output kept per cell; what comes after is dropped with a note."""
+
+    restore_file_limit: int = 16 * 1024 * 1024
+    """Bytes. A file that a cell wrote is kept for restoring up to this size."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings as `DURABLE_NB_STORE`, `DURABLE_NB_EXECUTION` and `DURABLE_NB_KEY` give them."""
+        env = os.environ if environ is None else environ
+        return cls(
+            store=env.get("DURABLE_NB_STORE") or None,
+            execution=env.get("DURABLE_NB_EXECUTION") or None,
+            key=env.get("DURABLE_NB_KEY") or None,
+        )
+
+    def store_for(self, folder: Path) -> str:
+        """The store of a notebook in `folder`."""
+        return self.store or str(folder / STORE_DIRECTORY)
