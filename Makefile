@@ -1,0 +1,83 @@
+# Two commands need no other set-up than Python 3.11 and make:
+#   make demo    runs a notebook, kills its kernel half-way, runs it again and shows what was replayed
+#   make test    lint, types and the whole test suite
+#
+# Stamps under .make/ keep the second time quick: an environment is made again only when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMPS := .make
+# xdist workers; kernels are processes of their own, so more workers than cores only slow each other.
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest
+# A notebook opened by the tests must not see the settings of whoever runs them.
+TEST_ENV := JUPYTER_PLATFORM_DIRS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 MPLBACKEND= DURABLE_NB_STORE= DURABLE_NB_EXECUTION=
+
+.PHONY: help demo test quick lint format bench soak lab build clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' $(MAKEFILE_LIST)
+	@echo "make quick   unit, property and conformance tests only"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   timed benchmarks, beside a baseline in the same run"
+	@echo "make soak    everything that takes long: all crash points, many random notebooks"
+	@echo "make lab     JupyterLab in this environment"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# The demo needs less than the tests: two stamps, so that a first look does not wait for test tools.
+$(STAMPS)/demo: pyproject.toml share/kernels/durable_nb/kernel.json | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/test: pyproject.toml share/kernels/durable_nb/kernel.json | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/demo
+
+# Browser tests drive the system's Chromium.
+$(STAMPS)/chromium:
+	@mkdir -p $(STAMPS)
+	@if command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || [ -n "$$CHROMIUM" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else \
+	  echo "The browser tests need Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/it." >&2; exit 1; \
+	fi
+	@touch $@
+
+demo: $(STAMPS)/demo
+	$(BIN)/python demo/run_demo.py
+
+test: $(STAMPS)/test $(STAMPS)/chromium lint
+	$(TEST_ENV) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not soak" --benchmark-disable
+
+quick: $(STAMPS)/test
+	$(TEST_ENV) $(PYTEST) -n $(JOBS) tests/unit tests/property tests/conformance
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(STAMPS)/test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMPS)/test
+	$(TEST_ENV) $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
+
+soak: $(STAMPS)/test $(STAMPS)/chromium
+	$(TEST_ENV) DURABLE_NB_SOAK=1 $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
+
+lab: $(STAMPS)/test
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+build: $(STAMPS)/test
+	$(BIN)/python -m build --outdir dist
+
+clean:
+	rm -rf $(STAMPS) $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
