@@ -15,6 +15,10 @@ from typing import Any
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
+def _no_details() -> Mapping[str, Any]:
+    return _NO_DETAILS
+
+
 class OperationType(StrEnum):
     """The kinds of recorded unit. A notebook cell is a `CONTEXT` of sub-type `CELL`."""
 
@@ -103,7 +107,7 @@ class Event:
     error: ErrorInfo | None = None
     due: float | None = None
     """Seconds since the epoch at which the operation wants attention; None when it does not."""
-    details: Mapping[str, Any] = field(default=_NO_DETAILS)
+    details: Mapping[str, Any] = field(default_factory=_no_details)
     """JSON values only: options, reasons, sizes, durations."""
 
 
@@ -132,5 +136,5 @@ class ExecutionRecord:
     status: Status = Status.STARTED
     due: float | None = None
     """The earliest time at which an operation of it wants attention."""
-    details: Mapping[str, Any] = field(default=_NO_DETAILS)
+    details: Mapping[str, Any] = field(default_factory=_no_details)
     """JSON values: handler name and input digest, notebook path, Python version."""

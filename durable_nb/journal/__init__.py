@@ -1,0 +1,8 @@
+"""Where executions are recorded: a port (`durable_nb.abc.Journal`) and its backends."""
+
+from durable_nb.journal._markers import FileMarkers
+from durable_nb.journal._memory import MemoryJournal
+from durable_nb.journal._sqlite import SqliteJournal
+from durable_nb.journal._wrapper import JournalWrapper
+
+__all__ = ["FileMarkers", "JournalWrapper", "MemoryJournal", "SqliteJournal"]
