@@ -41,7 +41,7 @@ $(STAMPS)/test: pyproject.toml share/kernels/durable_nb/kernel.json | $(BIN)/pyt
 # Browser tests drive the system's Chromium.
 $(STAMPS)/chromium:
 	@mkdir -p $(STAMPS)
-	@if command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || [ -n "$$CHROMIUM" ]; then :; \
+	@if [ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
 	else \
