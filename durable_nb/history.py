@@ -18,7 +18,7 @@ from typing import Any
 from durable_nb.abc import Journal
 from durable_nb.events import CELL, ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, Status, StoredEvent
 
-__all__ = ["AttemptView", "ExecutionView", "History", "Note", "OperationView", "fold"]
+__all__ = ["AttemptView", "ExecutionView", "History", "Note", "OperationView", "first_line", "fold"]
 
 _NEXT: Mapping[EventKind, Status] = {
     EventKind.STARTED: Status.STARTED,
@@ -91,7 +91,7 @@ class OperationView:
     @property
     def label(self) -> str:
         """What to call it: its name, else the first line of its source, else its kind."""
-        label = self.name or self.details.get("label") or _first_line(self.source)
+        label = self.name or self.details.get("label") or first_line(self.source)
         return str(label or (self.sub_type or self.type.value).lower())
 
     @property
@@ -277,7 +277,8 @@ def _place(op: OperationView) -> tuple[object, ...] | None:
     return (identity, op.ordinal) if identity else None
 
 
-def _first_line(source: str) -> str:
+def first_line(source: str) -> str:
+    """What to call a cell without a name: its first line that is code."""
     for line in source.splitlines():
         text = line.strip()
         if text and not text.startswith(("#", "%%durable_step")):

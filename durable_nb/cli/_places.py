@@ -1,0 +1,118 @@
+"""From what a user types to a store and an execution in it.
+
+A store is named by `--store`, else by `DURABLE_NB_STORE`, else it is `.durable/` beside the notebook that was named,
+else the one in the working directory or the nearest folder above it. Relative paths mean the caller's working
+directory. An execution is named by its name or by its notebook's path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from durable_nb.abc import Journal
+from durable_nb.cli._exit import Complaint
+from durable_nb.exceptions import LeaseHeldError
+from durable_nb.history import ExecutionView, History, OperationView
+from durable_nb.runtime import Store, find_store, open_store
+from durable_nb.settings import STORE_DIRECTORY, Settings
+
+__all__ = ["choose", "find_execution", "forget_ordinary", "opened", "owned", "store_environment"]
+
+_LEASE_SECONDS = 30.0
+
+
+def store_environment(option: str | None) -> dict[str, str]:
+    """What a kernel, whose working directory is another, must be told of the store; nothing when it finds it itself."""
+    text = option or Settings.from_environment().store
+    return {} if text is None else {"DURABLE_NB_STORE": str(find_store(Settings(store=text), Path.cwd()))}
+
+
+def _place(option: str | None, subject: str | None) -> Path:
+    settings = Settings.from_environment()
+    if option is not None:
+        settings = replace(settings, store=option)
+    folder = Path.cwd()
+    if subject is not None and subject.endswith(".ipynb") and settings.store is None:
+        beside = Path(subject).absolute().parent
+        if (beside / STORE_DIRECTORY).is_dir():
+            return beside / STORE_DIRECTORY
+    if settings.store is None:
+        for candidate in (folder, *folder.parents):
+            if (candidate / STORE_DIRECTORY).is_dir():
+                return candidate / STORE_DIRECTORY
+    return find_store(settings, folder)
+
+
+@contextmanager
+def opened(option: str | None, subject: str | None = None) -> Iterator[Store]:
+    """The store that is meant, which must exist: reading commands never make one."""
+    place = _place(option, subject)
+    if not place.is_dir():
+        raise Complaint(f"there is no store at {place}: name one with --store, or name a notebook that has run")
+    store = open_store(place, create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def find_execution(history: History, text: str) -> ExecutionView:
+    """The execution that `text` names, or a complaint that lists what there is."""
+    found = _by_path(history, text) or history.find(text)
+    if found is None:
+        names = history.names()
+        known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise Complaint(f"there is no execution {text!r} in this store ({known or 'it is empty'})")
+    return found
+
+
+def _by_path(history: History, text: str) -> ExecutionView | None:
+    if not text.endswith(".ipynb"):
+        return None
+    path = os.path.realpath(text)
+    for view in history.executions():
+        recorded = view.record.details.get("path")
+        if isinstance(recorded, str) and os.path.realpath(recorded) == path:
+            return view
+    return None
+
+
+def choose(history: History, execution: ExecutionView, which: str) -> list[OperationView]:
+    """The cells that `which` means, or a complaint."""
+    found = history.select(execution, which)
+    if not found:
+        raise Complaint(f"{execution.name} has no cell {which!r}: see `durable-nb show {execution.name}`")
+    return found
+
+
+@contextmanager
+def owned(journal: Journal, execution: ExecutionView) -> Iterator[None]:
+    """Nobody else writes to the execution meanwhile."""
+    try:
+        lease = journal.acquire(execution.record.execution_id, ttl=_LEASE_SECONDS)
+    except LeaseHeldError as exc:
+        raise Complaint(f"{execution.name} is in use by {exc.holder}: stop that kernel first") from None
+    try:
+        yield
+    finally:
+        journal.release(lease)
+
+
+def forget_ordinary(option: str | None, notebook: Path, execution: str | None) -> int:
+    """Forget the cells of a notebook except the at-most-once ones; returns how many. No store: nothing to forget."""
+    place = _place(option, str(notebook))
+    if not (place / "journal.db").exists():
+        return 0
+    with opened(option, str(notebook)) as store:
+        history = History(store.journal)
+        found = history.find(execution) if execution is not None else _by_path(history, str(notebook))
+        if found is None:
+            return 0
+        gone = [op for op in found.operations if op.is_cell and not op.at_most_once]
+        with owned(store.journal, found):
+            history.forget(found, gone)
+        return len(gone)

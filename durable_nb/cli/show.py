@@ -1,0 +1,80 @@
+"""`durable-nb show`: one execution's cells, or one cell with its attempts."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from durable_nb.cli._options import EXECUTION_HELP, AsJson, StoreOption
+from durable_nb.history import ExecutionView, OperationView
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="show")(show)
+
+
+def show(
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help=EXECUTION_HELP)],
+    cell: Annotated[
+        str | None, typer.Argument(metavar="[CELL]", help="A cell's number, its name or part of its first line.")
+    ] = None,
+    store: StoreOption = None,
+    all_records: Annotated[bool, typer.Option("--all", help="Also records that later ones have replaced.")] = False,
+    json_output: AsJson = False,
+) -> int:
+    """Show what an execution has recorded: its cells, or one cell with its attempts, errors and steps."""
+    from durable_nb.cli._format import as_json
+    from durable_nb.cli._places import choose, find_execution, opened
+    from durable_nb.cli._tables import console, execution_json, operation_json, operations_table
+    from durable_nb.history import History
+
+    with opened(store, execution) as place:
+        history = History(place.journal)
+        view = find_execution(history, execution)
+        if cell is None:
+            listed = view.operations if all_records else view.cells or view.children(None)
+        else:
+            listed = tuple(choose(history, view, cell))
+    if json_output:
+        found = {**execution_json(view), "operations": [operation_json(op) for op in listed]}
+        sys.stdout.write(as_json(found) + "\n")
+    elif cell is None:
+        screen = console()
+        screen.print(f"{view.name} ({view.record.kind})", markup=False, style="bold")
+        screen.print(operations_table(listed))
+    else:
+        for op in listed:
+            _one(view, op)
+    return 0
+
+
+def _one(view: ExecutionView, op: OperationView) -> None:
+    from rich.syntax import Syntax
+
+    from durable_nb.cli._format import duration, moment, size
+    from durable_nb.cli._tables import console, operations_table, state
+
+    screen = console()
+    screen.print(op.label, markup=False, style="bold")
+    screen.print("state    ", state(op), end="")
+    screen.print(f", {size(op.nbytes)}, took {duration(op.seconds)}, id {op.operation_id[:12]}", markup=False)
+    if op.reason:
+        screen.print(f"ran      {op.reason}", markup=False)
+    for attempt in op.attempts:
+        what = attempt.status.value.lower() + (f": {attempt.error}" if attempt.error else "")
+        line = f"attempt  {attempt.number}  {moment(attempt.started_at)}  {duration(attempt.seconds):>10}  {what}"
+        screen.print(line, markup=False)
+        if attempt.error is not None:
+            screen.print("".join(attempt.error.traceback), markup=False, style="dim", end="")
+    for note in op.notes:
+        screen.print(f"note     {moment(note.at)}  {dict(note.details)}", markup=False)
+    if op.source:
+        screen.print(Syntax(op.source, "python", background_color="default"))
+    children = view.children(op.operation_id)
+    if children:
+        screen.print(operations_table(children))
