@@ -1,0 +1,88 @@
+"""What a cell is and what it depends on, with no IPython and no pickle in it.
+
+- identity: `parse`, `canonical`, `identity`, `Ordinals`, `is_declarative`, `session_magic`
+- options: `StepOptions`, `parse_magic_line`, `parse_line_statement`, `parse_comment`, `parse_tags`, `resolve_error_types`
+- names: `analyse` gives `Reads`
+- the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Environment`
+- code: `LocalModules`, `Distributions`, `module_state`, `changed`
+- validity: `Input`, `Inputs`, `fingerprint`, `compare`, `first_difference`, `to_json`, `from_json`, `explain`, `Reason`
+"""
+
+from __future__ import annotations
+
+from durable_nb.cells._digest import digest, keyed_digest
+from durable_nb.cells._environment import Environment, is_session_variable
+from durable_nb.cells._explain import Reason, describe, explain, source_diff
+from durable_nb.cells._files import MISSING, FileLedger, FileState
+from durable_nb.cells._fingerprint import (
+    ABSENT,
+    KINDS,
+    Difference,
+    Input,
+    Inputs,
+    compare,
+    fingerprint,
+    first_difference,
+    from_json,
+    to_json,
+)
+from durable_nb.cells._modules import Distributions, LocalModules, changed, module_state
+from durable_nb.cells._observe import Observed, Observer
+from durable_nb.cells._options import (
+    StepOptions,
+    parse_comment,
+    parse_duration,
+    parse_line_statement,
+    parse_magic_line,
+    parse_tags,
+    resolve_error_types,
+)
+from durable_nb.cells._places import Places
+from durable_nb.cells._reads import Reads, analyse
+from durable_nb.cells._source import Ordinals, canonical, identity, is_declarative, parse, session_magic
+
+__all__ = [
+    "ABSENT",
+    "KINDS",
+    "MISSING",
+    "Difference",
+    "Distributions",
+    "Environment",
+    "FileLedger",
+    "FileState",
+    "Input",
+    "Inputs",
+    "LocalModules",
+    "Observed",
+    "Observer",
+    "Ordinals",
+    "Places",
+    "Reads",
+    "Reason",
+    "StepOptions",
+    "analyse",
+    "canonical",
+    "changed",
+    "compare",
+    "describe",
+    "digest",
+    "explain",
+    "fingerprint",
+    "first_difference",
+    "from_json",
+    "identity",
+    "is_declarative",
+    "is_session_variable",
+    "keyed_digest",
+    "module_state",
+    "parse",
+    "parse_comment",
+    "parse_duration",
+    "parse_line_statement",
+    "parse_magic_line",
+    "parse_tags",
+    "resolve_error_types",
+    "session_magic",
+    "source_diff",
+    "to_json",
+]

@@ -1,0 +1,313 @@
+"""Files as inputs, and files the notebook writes as values with versions.
+
+Theory. The version of a file is a digest of its content. A file that cells of this notebook write goes through states:
+what was there before the first writer (the *origin*), then what each writer left. On a fresh kernel the disk holds the
+last of them, while the cell at the top still has to see the first. So the ledger keeps, for every such file, the
+*place*: the state it has at this point of the notebook. As long as the disk holds a state that the notebook itself
+recorded, a reader is judged by the place; when the disk holds anything else, somebody changed the file, and the disk decides.
+
+- `remember` is told, at the start, all states that records know; their order is the order in which they were made.
+- `wrote` is told what a cell that ran has changed: the disk is the place now.
+- `replayed` is told that a writer was replayed: the place moves, the disk need not.
+- `stale` says that a reader that really runs here would not find what belongs here.
+
+Invariant: after `wrote`, and after any change from outside, `current` is what the disk holds.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from durable_nb.cells._digest import digest
+from durable_nb.cells._fingerprint import Input
+from durable_nb.cells._observe import Observed
+from durable_nb.cells._places import Places
+
+__all__ = ["MISSING", "FileLedger", "FileState"]
+
+MISSING = "missing"
+"""The version of a path where nothing is."""
+
+_CHUNK = 1 << 20
+_SETTLED_NS = 2_000_000_000
+"""A file younger than this may change again within the clock's resolution: its times prove nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """What a cell did to one file."""
+
+    key: str
+    version: str
+    """After the cell; `missing` when it was removed."""
+    origin: str
+    """The version from before the first cell of this notebook that wrote the file."""
+
+    def to_json(self) -> list[str]:
+        """JSON values."""
+        return [self.key, self.version, self.origin]
+
+    @classmethod
+    def from_json(cls, row: Iterable[str]) -> FileState:
+        """The inverse of `to_json`."""
+        key, version, origin = row
+        return cls(key=key, version=version, origin=origin)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the ledger knows of one file that the notebook writes."""
+
+    origin: str
+    states: dict[str, str] = field(default_factory=dict)
+    """Version to the owner that left it; the last one is the newest."""
+    place: str | None = None
+    """The version at this point of the notebook; None before the first writer of this kernel."""
+    owner: str | None = None
+    disk: str | None = None
+    """What the disk held when the place was last set: if it differs now, somebody changed it since."""
+
+
+class FileLedger:
+    """Versions of files, on disk and at this place of the notebook."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._known: dict[str, _Known] = {}
+
+    # --- paths and versions on disk ------------------------------------------------------------------------------------
+
+    def key(self, path: str) -> str:
+        """The name of an absolute path in records."""
+        return self._places.key(path)
+
+    def path(self, key: str) -> str:
+        """The absolute path of a key."""
+        return self._places.path(key)
+
+    def digest(self, path: str) -> str:
+        """The version of what is on disk now."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return MISSING
+        if stat.S_ISDIR(found.st_mode):
+            return "dir"
+        if not stat.S_ISREG(found.st_mode):
+            return "special"  # a pipe or device has no content to speak of
+        signature = (found.st_size, found.st_mtime_ns, found.st_ino)
+        known = self._digests.get(path)
+        if known is not None and known[0] == signature:
+            return known[1]
+        version = _digest_file(path, found.st_size)
+        if version is None:
+            return MISSING
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
+            self._digests[path] = (signature, version)
+        return version
+
+    def listing(self, path: str) -> str:
+        """The version of a directory's entries: their names and whether each is a directory."""
+        try:
+            with os.scandir(path) as entries:
+                rows = sorted(
+                    (os.fsencode(e.name), e.is_dir())
+                    for e in entries
+                    if self._places.counts(os.path.join(path, e.name))
+                )
+        except (OSError, ValueError):
+            return MISSING
+        return digest(*(part for name, is_folder in rows for part in (name, b"d" if is_folder else b"f")))
+
+    def present(self, path: str) -> str:
+        """`file`, `dir` or `missing`."""
+        try:
+            return "dir" if stat.S_ISDIR(os.stat(path).st_mode) else "file"
+        except (OSError, ValueError):
+            return MISSING
+
+    # --- the notebook's own files ----------------------------------------------------------------------------------------
+
+    def remember(self, states: Iterable[FileState], owner: str) -> None:
+        """A record knows these states; tell records in the order in which they were made."""
+        for state in states:
+            known = self._known.setdefault(state.key, _Known(state.origin))
+            known.origin = state.origin
+            known.states.pop(state.version, None)
+            known.states[state.version] = owner
+
+    def wrote(self, observed: Observed, owner: str) -> list[FileState]:
+        """A cell has run and changed files: their states, for its record."""
+        result = []
+        for path in observed.written:
+            key, version = self.key(path), self.digest(path)
+            before = observed.before.get(path)
+            if version == "dir" or (version == before and key not in self._known):
+                continue
+            known = self._known.get(key)
+            if known is None:
+                known = self._known[key] = _Known(before if before is not None else MISSING)
+            elif before is not None and before not in known.states and before != known.origin:
+                known.origin = before  # somebody else had put the file there
+            known.states.pop(version, None)
+            known.states[version] = owner
+            known.place, known.owner, known.disk = version, owner, version
+            result.append(FileState(key=key, version=version, origin=known.origin))
+        return result
+
+    def replayed(self, states: Iterable[FileState], owner: str) -> None:
+        """A cell that had written these states was replayed: they are the place now, whatever the disk holds."""
+        for state in states:
+            known = self._known.setdefault(state.key, _Known(state.origin))
+            known.states.setdefault(state.version, owner)
+            known.place, known.owner = state.version, owner
+            known.disk = self.digest(self.path(state.key))
+
+    def current(self, key: str) -> str:
+        """The version that a reader at this place has to see."""
+        disk = self.digest(self.path(key))
+        known = self._known.get(key)
+        if known is None:
+            return disk
+        if known.place is None:
+            return known.origin if disk in known.states else disk
+        return known.place if disk == known.disk and self._is_ours(known, disk) else disk
+
+    def stale(self, key: str) -> bool:
+        """True when a reader that runs now would find something else than belongs here."""
+        return self.current(key) != self.digest(self.path(key))
+
+    def owner(self, key: str) -> str | None:
+        """The cell that wrote the version at this place, or None."""
+        known = self._known.get(key)
+        return known.owner if known is not None else None
+
+    def is_newest(self, state: FileState) -> bool:
+        """True when no record knows a later state of the file: the disk should hold this one."""
+        known = self._known.get(state.key)
+        return known is None or not known.states or next(reversed(known.states)) == state.version
+
+    def problem(self, states: Iterable[FileState]) -> str | None:
+        """Why a writer cannot simply be replayed: somebody changed or removed what it wrote. None when it can."""
+        for state in states:
+            disk = self.digest(self.path(state.key))
+            known = self._known.get(state.key)
+            if disk == state.version or (known is not None and self._is_ours(known, disk)):
+                continue
+            return (
+                f"{state.key}, which it wrote, is gone"
+                if disk == MISSING
+                else f"{state.key}, which it wrote, was changed"
+            )
+        return None
+
+    def restored(self, key: str) -> None:
+        """The bytes of the place were written back to the disk."""
+        known = self._known.get(key)
+        if known is not None:
+            known.disk = self.digest(self.path(key))
+
+    def _is_ours(self, known: _Known, disk: str) -> bool:
+        return disk in known.states or disk == known.origin
+
+    # --- inputs ------------------------------------------------------------------------------------------------------------
+
+    def version(self, kind: str, key: str) -> str:
+        """The present version of an input of kind `file`, `missing` or `listing`."""
+        if kind == "listing":
+            pattern = key.removeprefix("glob:")
+            return self.glob_version(pattern) if pattern != key else self.listing(self.path(key))
+        if kind == "missing":
+            version = self.current(key)
+            return version if version in (MISSING, "dir") else "file"
+        return self.current(key)
+
+    def inputs(
+        self, observed: Observed, *, mentioned: Iterable[str] = (), depends_on: Iterable[str] = ()
+    ) -> list[Input]:
+        """The inputs that a cell which has just run had; call it before `wrote`.
+
+        Args:
+            observed: what the observer saw.
+            mentioned: paths of files that the cell's literals and values name.
+            depends_on: glob patterns, relative to the project.
+        """
+        found = [self._file_input(observed, path) for path in observed.read]
+        for path in observed.missing:
+            if path not in observed.read:
+                # It was not there at this place, whatever the cell has made of it since.
+                found.append(Input("missing", self.key(path), MISSING, path))
+        found += [Input("missing", self.key(path), kind, path) for path, kind in observed.present.items()]
+        for path in observed.listings:
+            found.append(Input("listing", self.key(path), self.listing(path), path))
+        seen = {*observed.read, *observed.written}
+        found += [self._file_input(observed, path) for path in mentioned if path not in seen]
+        found += [Input("file", self.key(path), self.current(self.key(path)), path) for path in self.expand(depends_on)]
+        found += [Input("listing", f"glob:{pattern}", self.glob_version(pattern)) for pattern in depends_on]
+        return found
+
+    def _file_input(self, observed: Observed, path: str) -> Input:
+        key = self.key(path)
+        version = observed.before.get(path) if path in observed.written else self.current(key)
+        # Changed while it was read, by nobody knows whom: no later state can be proved equal.
+        return Input("file", key, version if version is not None else "unstable", path)
+
+    def expand(self, patterns: Iterable[str]) -> list[str]:
+        """The files that glob patterns match now, sorted."""
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            matches = glob.glob(os.path.join(glob.escape(self._places.project), pattern), recursive=True)
+            found.update(dict.fromkeys(os.path.normpath(m) for m in sorted(matches) if os.path.isfile(m)))
+        return list(found)
+
+    def glob_version(self, pattern: str) -> str:
+        """The version of the set of files that a pattern matches."""
+        return digest(*(self.key(path) for path in self.expand([pattern])))
+
+    def mentioned(self, literals: Iterable[str], values: Mapping[str, object]) -> list[str]:
+        """Existing files and directories' files that literals, or strings and paths among values, name."""
+        candidates = dict.fromkeys(literals)
+        for value in values.values():
+            candidates.update(dict.fromkeys(_paths_in(value)))
+        found: dict[str, None] = {}
+        for text in candidates:
+            path = os.path.normpath(os.path.join(os.getcwd(), os.path.expanduser(text)))
+            if self._places.counts(path) and os.path.isfile(path):
+                found[path] = None
+        return list(found)
+
+
+def _paths_in(value: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        if 0 < len(value) <= 1024 and "\n" not in value and "\0" not in value:
+            yield value
+    elif isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            yield path
+    elif depth < 2 and type(value) in (list, tuple, set, frozenset, dict) and len(value) <= 10_000:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _paths_in(part, depth + 1)
+
+
+def _digest_file(path: str, size: int) -> str | None:
+    hasher = blake3(max_threads=blake3.AUTO) if size > 64 * _CHUNK else blake3()
+    try:
+        if size > 64 * _CHUNK:
+            hasher.update_mmap(path)
+        else:
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    hasher.update(chunk)
+    except (OSError, ValueError):
+        return None
+    return hasher.hexdigest(length=16)

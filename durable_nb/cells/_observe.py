@@ -1,0 +1,440 @@
+"""What a cell does to the world while it runs: files, listings, environment variables, processes, sockets.
+
+Three sources. CPython's audit events tell of every `open`, listing, rename and removal, from whatever thread or
+package, but not of `os.stat` and its kin; those are wrapped, and count when the nearest frame outside the standard
+library is a cell or local code, as do environment variables. Libraries that open files in C (Arrow, HDF5) raise no
+event at all: the caller looks for names of files among the values a cell has read (`FileLedger.mentioned`).
+
+An audit hook cannot be removed, so there is one for the process, and it looks at the active observation. It runs inside
+other people's calls: it must neither raise (but for what the caller's own hook raises on purpose) nor call
+anything that raises events of its own without the guard.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat as stat_module
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from durable_nb.cells._places import Places
+
+__all__ = ["Observed", "Observer", "Signature"]
+
+Signature = tuple[int, int, int]
+"""Size, mtime in ns and inode of a file when it was first read."""
+
+ALL_VARIABLES = "*"
+"""The key of a cell that went through the whole environment."""
+
+_real_stat = os.stat
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PROCESS_EVENTS = frozenset(
+    {"subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.exec", "os.fork", "os.forkpty", "pty.spawn"}
+)
+_SOCKET_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"})
+_CHANGING_EVENTS: dict[str, tuple[int, ...]] = {
+    "os.rename": (0, 1),
+    "os.remove": (0,),
+    "os.rmdir": (0,),
+    "os.mkdir": (0,),
+    "os.truncate": (0,),
+    "os.link": (1,),
+    "os.symlink": (1,),
+    "shutil.rmtree": (0,),
+}
+"""Events that change what is at a path, with the places of the paths among their arguments."""
+
+_EXISTENCE_CALLS = frozenset(
+    {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "is_file", "is_dir", "is_symlink"}
+)
+_SOURCE_READERS = ("linecache.py", "inspect.py", "traceback.py", "tokenize.py")
+
+
+@dataclass(slots=True)
+class Observed:
+    """What one cell did. Paths are absolute and normalised, not resolved."""
+
+    read: dict[str, Signature | None] = field(default_factory=dict)
+    """Files opened for reading, not counting those the cell had written whole before; with their state when first read."""
+    written: dict[str, None] = field(default_factory=dict)
+    """Paths opened for writing, created, renamed or removed, in order."""
+    before: dict[str, str] = field(default_factory=dict)
+    """For a file that the cell changed: its version just before, from the `version_of` hook."""
+    missing: dict[str, None] = field(default_factory=dict)
+    """Paths that were looked for and not there."""
+    present: dict[str, str] = field(default_factory=dict)
+    """Paths that were only asked for: `file` or `dir`."""
+    listings: dict[str, None] = field(default_factory=dict)
+    """Directories whose entries were listed."""
+    env: dict[str, str | None] = field(default_factory=dict)
+    """Environment variables that were read, with the value first seen; never written anywhere as they are."""
+    used_cwd: bool = False
+    """A relative path was used, or the working directory asked for."""
+    sockets: bool = False
+    processes: bool = False
+
+
+class Observer:
+    """Watches one cell at a time. `install` once, then `begin` and `end` around each cell."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        on_open_read: Callable[[str], None] | None = None,
+        version_of: Callable[[str], str] | None = None,
+    ) -> None:
+        """
+        Args:
+            places: decides which paths and frames count.
+            on_open_read: called with a path that counts just before it is opened for reading, once per cell and path.
+                What it raises goes to the cell.
+            version_of: gives the version of a file; asked just before the cell changes one.
+        """
+        self._places = places
+        self._on_open_read = on_open_read
+        self._version_of = version_of
+        self._now: Observed | None = None
+        self._whole: set[str] = set()
+        self._announced: set[str] = set()
+        self._lock = threading.Lock()
+        self._is_user: Callable[[str], bool] = lambda filename: False
+
+    def install(self) -> None:
+        """Put the hook and the wrappers in place; doing it again changes nothing."""
+        _hook.install()
+
+    def begin(self, user_filenames: Callable[[str], bool] | None = None) -> None:
+        """Start watching a cell.
+
+        Args:
+            user_filenames: tells of a code object's file name whether it is a cell; names in angle brackets and
+                kernel files are known to be.
+        """
+        self._now = Observed()
+        self._whole.clear()
+        self._announced.clear()
+        self._is_user = user_filenames or (lambda filename: False)
+        _hook.active = self
+
+    def end(self) -> Observed:
+        """Stop watching; what was seen."""
+        if _hook.active is self:
+            _hook.active = None
+        found, self._now = self._now, None
+        if found is None:
+            return Observed()
+        for path in list(found.read):
+            self._was_changed(found, path)
+        return found
+
+    def _was_changed(self, found: Observed, path: str) -> None:
+        """A file that was read and has another state now was changed by the cell, or while it ran."""
+        if path not in found.written and self._signature(path) != found.read[path]:
+            found.written[path] = None
+
+    # --- called from the hook, guarded ------------------------------------------------------------------------------
+
+    def event(self, name: str, arguments: tuple[Any, ...]) -> None:
+        now = self._now
+        if now is None:
+            return
+        if name == "open":
+            self._opened(now, *arguments[:3])
+        elif name in ("os.listdir", "os.scandir"):
+            self._listed(now, arguments[0])
+        elif name in _CHANGING_EVENTS:
+            for position in _CHANGING_EVENTS[name]:
+                path = self._absolute(now, arguments[position])
+                if path is not None:
+                    self._changes(now, path, whole=True)
+        elif name == "sqlite3.connect":
+            self._database(now, arguments[0])
+        elif name in _PROCESS_EVENTS:
+            now.processes = True
+        elif name in _SOCKET_EVENTS:
+            now.sockets = True
+
+    def _opened(self, now: Observed, raw: object, mode: object, flags: object) -> None:
+        path = self._absolute(now, raw)
+        if path is None:
+            return
+        text = mode if isinstance(mode, str) else ""
+        bits = flags if isinstance(flags, int) else 0
+        writes = any(sign in text for sign in "wax+") if text else bool(bits & _WRITE_FLAGS)
+        whole = "w" in text or "x" in text or bool(bits & os.O_TRUNC)
+        reads = not whole and (not writes or "+" in text or "a" in text or not bits & os.O_WRONLY)
+        if reads and not self._is_source(path):
+            self._reads(now, path)
+        if writes:
+            self._changes(now, path, whole=whole)
+
+    def _reads(self, now: Observed, path: str) -> None:
+        if path in self._whole or path in now.read:
+            return
+        if self._on_open_read is not None and path not in self._announced:
+            self._announced.add(path)
+            self._on_open_read(path)
+        try:
+            found = _real_stat(path)
+        except (OSError, ValueError):
+            now.missing[path] = None
+            return
+        if stat_module.S_ISREG(found.st_mode):
+            now.read[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def _changes(self, now: Observed, path: str, *, whole: bool) -> None:
+        if path not in now.written and self._version_of is not None:
+            now.before[path] = self._version_of(path)
+        now.written[path] = None
+        if whole:
+            self._whole.add(path)
+
+    def _database(self, now: Observed, raw: object) -> None:
+        path = None if raw in (":memory:", "", b":memory:") else self._absolute(now, raw)
+        if path is not None:
+            if self._version_of is not None and path not in now.before:
+                now.before[path] = self._version_of(path)
+            self._reads(now, path)
+
+    def _listed(self, now: Observed, raw: object) -> None:
+        if raw is None:
+            raw = "."
+        path = self._absolute(now, raw)
+        if path is not None and self._reader_counts():
+            now.listings[path] = None
+
+    def stat_call(self, raw: object) -> None:
+        """`os.stat` and its kin are about to be called."""
+        now = self._now
+        if now is None:
+            return
+        path = self._absolute(now, raw, note_cwd=False)
+        if path is None or path in self._whole or path in now.read or not self._reader_counts():
+            return
+        if not os.path.isabs(os.fspath(raw)):  # type: ignore[arg-type]
+            now.used_cwd = True
+        try:
+            found = _real_stat(path)
+        except (OSError, ValueError):
+            now.missing[path] = None
+            return
+        if stat_module.S_ISDIR(found.st_mode):
+            now.present[path] = "dir"
+        elif _asks_for_existence():
+            now.present[path] = "file"
+        elif stat_module.S_ISREG(found.st_mode):
+            now.read[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def variable(self, key: str, value: str | None) -> None:
+        """An environment variable is being read; `ALL_VARIABLES` for a walk through all."""
+        now = self._now
+        if now is not None and key not in now.env and self._reader_counts():
+            now.env[key] = value
+
+    def asked_cwd(self) -> None:
+        """`os.getcwd` is being called."""
+        now = self._now
+        if now is not None and not now.used_cwd and self._reader_counts():
+            now.used_cwd = True
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def _absolute(self, now: Observed, raw: object, *, note_cwd: bool = True) -> str | None:
+        """The absolute path, when it is one that counts."""
+        if isinstance(raw, int) or raw is None:
+            return None
+        try:
+            path = os.fsdecode(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+        if not path or "\0" in path:
+            return None
+        relative = not os.path.isabs(path)
+        if relative:
+            path = os.path.join(_real_getcwd(), path)
+        path = os.path.normpath(path)
+        if not self._places.counts(path):
+            return None
+        if relative and note_cwd:
+            now.used_cwd = True
+        return path
+
+    def _signature(self, path: str) -> Signature | None:
+        try:
+            found = _real_stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ino
+
+    def _is_source(self, path: str) -> bool:
+        """Whether Python itself reads a source file: for an import, a traceback."""
+        if not path.endswith((".py", ".pyi", ".so", ".pyd")):
+            return False
+        for frame in _frames():
+            name = frame.f_code.co_filename
+            if "importlib" in name or name.endswith(_SOURCE_READERS):
+                return True
+            if self._places.frame(name) != "stdlib":
+                return False
+        return False
+
+    def _reader_counts(self) -> bool:
+        """Whether the nearest frame outside the standard library is a cell or local code."""
+        for frame in _frames():
+            name = frame.f_code.co_filename
+            if self._is_user(name):
+                return True
+            kind = self._places.frame(name)
+            if kind == "stdlib":
+                if "importlib" in name:
+                    return False
+                continue
+            return kind in ("user", "local")
+        return False
+
+
+_HERE = __file__
+_real_getcwd = os.getcwd
+
+
+def _frames() -> Iterator[FrameType]:
+    """The frames that led here, nearest first, without this module's own."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename != _HERE:
+            yield frame
+        frame = frame.f_back
+
+
+def _asks_for_existence() -> bool:
+    for frame in _frames():
+        return frame.f_code.co_name in _EXISTENCE_CALLS
+    return False
+
+
+class _Hook:
+    """The process's one audit hook and its wrappers, looking at the active observer."""
+
+    def __init__(self) -> None:
+        self.active: Observer | None = None
+        self._installed = False
+        self._guard = threading.local()
+
+    def install(self) -> None:
+        if self._installed:
+            return
+        self._installed = True
+        sys.addaudithook(self._audit)
+        for name in ("stat", "lstat", "access"):
+            self._wrap_path_call(name)
+        for name in ("getcwd", "getcwdb"):
+            self._wrap_cwd(name)
+        self._wrap_environ()
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        observer = self.active
+        if observer is None or event not in _EVENTS or getattr(self._guard, "busy", False):
+            return
+        self._guard.busy = True
+        try:
+            observer.event(event, arguments)
+        finally:
+            self._guard.busy = False
+
+    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
+        if getattr(self._guard, "busy", False):
+            return
+        self._guard.busy = True
+        try:
+            call(*arguments)
+        finally:
+            self._guard.busy = False
+
+    def _wrap_path_call(self, name: str) -> None:
+        real = getattr(os, name)
+
+        @functools.wraps(real)
+        def wrapper(path: Any, *args: Any, **kwargs: Any) -> Any:
+            observer = self.active
+            if observer is not None and not isinstance(path, int) and kwargs.get("dir_fd") is None:
+                self._guarded(observer.stat_call, path)
+            return real(path, *args, **kwargs)
+
+        # `os.stat in os.supports_fd` is how callers ask what the function can do.
+        for capabilities in (
+            os.supports_fd,
+            os.supports_dir_fd,
+            os.supports_follow_symlinks,
+            os.supports_effective_ids,
+        ):
+            if real in capabilities:
+                capabilities.add(wrapper)
+        setattr(os, name, wrapper)
+
+    def _wrap_cwd(self, name: str) -> None:
+        real = getattr(os, name)
+
+        @functools.wraps(real)
+        def wrapper() -> Any:
+            observer = self.active
+            if observer is not None:
+                self._guarded(observer.asked_cwd)
+            return real()
+
+        setattr(os, name, wrapper)
+
+    def _wrap_environ(self) -> None:
+        kind: Any = type(os.environ)
+        real_item, real_iter = kind.__getitem__, kind.__iter__
+        hook = self
+
+        @functools.wraps(real_item)
+        def getitem(environ: Any, key: Any) -> Any:
+            observer = hook.active
+            if observer is None or getattr(hook._guard, "iterating", 0):
+                return real_item(environ, key)
+            try:
+                value = real_item(environ, key)
+            except KeyError:
+                hook._guarded(observer.variable, os.fsdecode(key), None)
+                raise
+            hook._guarded(observer.variable, os.fsdecode(key), os.fsdecode(value))
+            return value
+
+        @functools.wraps(real_iter)
+        def iterate(environ: Any) -> Iterator[Any]:
+            observer = hook.active
+            if observer is not None and not _copies_environ():
+                hook._guarded(observer.variable, ALL_VARIABLES, None)
+            hook._guard.iterating = getattr(hook._guard, "iterating", 0) + 1
+            try:
+                yield from real_iter(environ)
+            finally:
+                hook._guard.iterating -= 1
+
+        kind.__getitem__, kind.__iter__ = getitem, iterate
+
+
+def _copies_environ() -> bool:
+    """Whether the environment is only copied, as for a child process."""
+    for frame in _frames():
+        return frame.f_code.co_name in ("copy", "_execute_child") and frame.f_code.co_filename.endswith(
+            (os.sep + "os.py", "subprocess.py")
+        )
+    return False
+
+
+_EVENTS = (
+    frozenset({"open", "os.listdir", "os.scandir", "sqlite3.connect"})
+    | _PROCESS_EVENTS
+    | _SOCKET_EVENTS
+    | set(_CHANGING_EVENTS)
+)
+_hook = _Hook()
