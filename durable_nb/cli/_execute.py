@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 from durable_nb.cli._exit import Complaint, ExitCode
 from durable_nb.cli._format import one_line
 from durable_nb.cli._save import write_notebook
+from durable_nb.exceptions import InvalidStateError
 from durable_nb.history import first_line
 
 __all__ = ["CellReport", "NotebookRun", "Outcome"]
@@ -72,6 +73,8 @@ class Outcome:
     """One line about the end, when it is not the good one."""
     traceback: str = ""
     seconds: float = 0.0
+    died: bool = False
+    """Whether the kernel's process ended by itself or was killed."""
 
     def count(self, status: str) -> int:
         """How many cells ended so."""
@@ -134,6 +137,19 @@ class NotebookRun:
             on_cell_execute=self._before,
             on_cell_executed=self._after,
         )
+
+    @property
+    def kernel_pid(self) -> int:
+        """Of the running kernel.
+
+        Raises:
+            InvalidStateError: no kernel is running.
+        """
+        manager = self._client.km
+        pid = getattr(manager.provisioner, "pid", None) if manager is not None else None
+        if not isinstance(pid, int):
+            raise InvalidStateError("no kernel is running")
+        return pid
 
     def run(self) -> Outcome:
         """Execute all cells, or up to the first that fails."""
@@ -205,6 +221,7 @@ class NotebookRun:
         last = outcome.cells[-1] if outcome.cells and outcome.cells[-1].number == number else None
         outcome.code = ExitCode.FAILED
         if isinstance(exc, DeadKernelError):
+            outcome.died = True
             outcome.message = (
                 f"the kernel died in cell {number}: run the same command again, completed cells are replayed"
             )

@@ -36,14 +36,20 @@ def build() -> typer.Typer:
     return app
 
 
-def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         from importlib.metadata import version as installed
 
         sys.stdout.write(f"durable-nb {installed('durable_nb')}\n")
         raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_version
+    ),
+) -> None:
+    """Options of the command itself; `_version` has done their work."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from durable_nb.cli._options import EXECUTION_HELP, StoreOption
 
-__all__ = ["register"]
+__all__ = ["forget", "register"]
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from durable_nb.cli._options import AsJson, StoreOption
 
-__all__ = ["register"]
+__all__ = ["ls", "register"]
 
 
 def register(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from durable_nb.cli._places import forget_ordinary, store_environment
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["register"]
+__all__ = ["register", "run"]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def run(
     parameters = parse(parameter or [])
     limit = _seconds(timeout)
     path = notebook.absolute()
-    out = (output or notebook.with_name(f"{notebook.stem}.out.ipynb")).absolute()
+    out = (output or path.with_name(f"{path.stem}.out.ipynb")).absolute()
     book = read_notebook(path)
     if not out.parent.is_dir():
         raise Complaint(f"cannot write {output}: there is no folder {out.parent}")

@@ -10,7 +10,7 @@ import typer
 from durable_nb.cli._options import EXECUTION_HELP, AsJson, StoreOption
 from durable_nb.history import ExecutionView, OperationView
 
-__all__ = ["register"]
+__all__ = ["register", "show"]
 
 
 def register(app: typer.Typer) -> None:

@@ -11,7 +11,7 @@ import typer
 from durable_nb.cli._options import EXECUTION_HELP, AsJson, StoreOption
 from durable_nb.history import OperationView
 
-__all__ = ["register"]
+__all__ = ["register", "why"]
 
 
 def register(app: typer.Typer) -> None:
