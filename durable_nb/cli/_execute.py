@@ -10,6 +10,8 @@ Ctrl-C goes to the kernel first: the running cell ends as with the stop button, 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import math
 import os
 import re
 import signal
@@ -132,7 +134,8 @@ class NotebookRun:
         self._client = NotebookClient(
             book,
             kernel_name=kernel,
-            timeout=timeout,
+            timeout=None if timeout is None else math.ceil(timeout),  # it counts whole seconds
+            record_timing=False,  # times would make two equal runs differ on disk
             resources={"metadata": {"path": str(path.parent)}},
             on_cell_execute=self._before,
             on_cell_executed=self._after,
@@ -167,6 +170,9 @@ class NotebookRun:
                 log.seek(0)
                 last = one_line("\n".join(log.read().strip().splitlines()[-1:]), 200)
                 raise Complaint(f"the kernel did not start: {last or exc}", ExitCode.FAILED) from exc
+            finally:
+                # nbclient leaves it behind when the kernel did not come up, to fail at interpreter exit.
+                atexit.unregister(self._client._cleanup_kernel)
         self._save()
         self._outcome.seconds = time.monotonic() - began
         return self._outcome

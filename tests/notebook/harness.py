@@ -448,7 +448,7 @@ class Kernel:
     def request(
         self, msg_type: str, content: Mapping[str, Any] | None = None, *, control: bool = False
     ) -> dict[str, Any]:
-        """Any other request (complete, inspect, history…; on control: create_subshell…); returns the reply's content."""
+        """Any other request (complete, inspect, history…; on control: create_subshell…); its content."""
         msg_id = self._send(self._control if control else self._shell, msg_type, dict(content or {}))
         self._until(lambda: msg_id in self._replies, f"the reply to {msg_type}")
         return dict(self._replies.pop(msg_id)["content"])
