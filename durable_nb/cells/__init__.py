@@ -1,7 +1,8 @@
 """What a cell is and what it depends on, with no IPython and no pickle in it.
 
 - identity: `parse`, `canonical`, `identity`, `Ordinals`, `is_declarative`, `session_magic`
-- options: `StepOptions`, `parse_magic_line`, `parse_line_statement`, `parse_comment`, `parse_tags`, `resolve_error_types`
+- options: `StepOptions`, `parse_magic_line`, `parse_line_statement`, `parse_comment`, `parse_tags`,
+  `resolve_error_types`
 - names: `analyse` gives `Reads`
 - the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Environment`
 - code: `LocalModules`, `Distributions`, `module_state`, `changed`

@@ -1,9 +1,9 @@
 """The global names that a live function's bytecode uses.
 
 The source of a function may be gone; its code never is. The reader is linear: it does not follow jumps, since
-everything a function might load counts. It knows three short idioms of the compiler: a global followed by attribute loads is
-a dotted path; a path just before a store of an attribute or item is what is stored into; an import stored in a local
-makes that local stand for the module.
+everything a function might load counts. It knows three short idioms of the compiler: a global followed by attribute
+loads is a dotted path; a path just before a store of an attribute or item is what is stored into; an import stored in
+a local makes that local stand for the module.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Reader:
         elif operation in ("IMPORT_NAME", "IMPORT_FROM", *_STORES_LOCAL):
             self._import(operation, str(argument))
 
-    # --- paths -----------------------------------------------------------------------------------------------------
+    # --- paths -------------------------------------------------------------------------------------------------------
 
     def _start_path(self, path: Chain) -> None:
         self._path = path
@@ -104,7 +104,7 @@ class _Reader:
             self._last = self._path
         self._path = None
 
-    # --- names -----------------------------------------------------------------------------------------------------
+    # --- names -------------------------------------------------------------------------------------------------------
 
     def _global(self, name: str) -> None:
         self._uses.load(name, NOTHING)

@@ -13,23 +13,15 @@ from durable_nb.cells._places import Places
 __all__ = ["Environment", "is_session_variable"]
 
 _SESSION_PREFIXES = (
-    "JPY_",
-    "PYTEST_",
-    "TERM",
-    "SSH_",
-    "VSCODE_",
-    "XDG_",
-    "TMUX",
-    "DBUS_",
-    "KERNEL_",
-    "DURABLE_NB_",
-    "GIT_",
-    "LC_TERMINAL",
-) + ("COLORTERM", "ITERM_", "GNOME_", "KDE_", "WINDOWID", "JUPYTER", "PYDEVD", "BASH_", "SESSION", "SHLVL", "LESS")
+    *("JPY_", "PYTEST_", "TERM_", "SSH_", "VSCODE_", "TMUX", "DBUS_", "KERNEL_", "DURABLE_NB_", "LC_TERMINAL"),
+    *("XDG_SESSION_", "XDG_RUNTIME_", "XDG_SEAT", "XDG_VTNR", "XDG_CURRENT_", "ITERM_", "GNOME_TERMINAL_"),
+    *("KDE_", "JUPYTER_", "PYDEVD_", "BASH_"),
+)
 _SESSION_NAMES = frozenset(
     {"_", "COLUMNS", "LINES", "PWD", "OLDPWD", "PS1", "PS2", "PROMPT", "PAGER", "CLICOLOR", "CLICOLOR_FORCE", "DISPLAY"}
     | {"FORCE_COLOR", "NO_COLOR", "HOSTNAME", "MAIL", "INVOCATION_ID", "JOURNAL_STREAM", "MPLBACKEND", "PYTHONHASHSEED"}
-    | {"PYTHONUNBUFFERED", "LS_COLORS", "VIRTUAL_ENV_PROMPT", "WAYLAND_DISPLAY", "HISTFILE", "PYDEVD_USE_FRAME_EVAL"}
+    | {"PYTHONUNBUFFERED", "LS_COLORS", "VIRTUAL_ENV_PROMPT", "WAYLAND_DISPLAY", "HISTFILE", "TERM", "COLORTERM"}
+    | {"GIT_PAGER", "WINDOWID", "SHLVL", "LESS", "LESSOPEN", "LESSCLOSE", "SESSION_MANAGER"}
 )
 
 

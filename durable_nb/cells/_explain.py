@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from durable_nb.cells._files import MISSING
@@ -53,7 +53,7 @@ def explain(
     first = differences[0]
     if first.kind == "source" and source_before is not None and source_now is not None:
         return Reason("source", "its source was edited", source_diff(source_before, source_now))
-    text, diff = _say(first)
+    text, diff = _SAY[first.kind](first)
     others = len(differences) - 1
     if others:
         text += f" (and {others} more {'input' if others == 1 else 'inputs'})"
@@ -66,56 +66,58 @@ def source_diff(before: str, now: str) -> tuple[str, ...]:
     return tuple(line for line in lines if not line.startswith(("---", "+++")))
 
 
-def _say(difference: Difference) -> tuple[str, tuple[str, ...]]:
-    old, new = difference.recorded, difference.current
-    match difference.kind:
-        case "source":
-            return "its source was edited", ()
-        case "name":
-            return _say_name(difference)
-        case "everything":
-            return f"it may read any name ({old.key}), and one has changed", ()
-        case "module":
-            what = "is not there any more" if new.version == ABSENT else "was edited"
-            return f"the module {old.key} {what}", ()
-        case "dist":
-            now = new.version or "not installed"
-            return f"{old.key} {old.version or 'not installed'} -> {now}", _lines(
-                f"{old.key} {old.version}", f"{old.key} {now}"
-            )
-        case "python":
-            return f"Python {old.version} -> {new.version}", _lines(f"Python {old.version}", f"Python {new.version}")
-        case "process":
-            return _PROCESS.get(old.key, f"{old.key} is another"), ()
-        case "file":
-            return _say_file(old.key, old.version, new.version), ()
-        case "missing":
-            return _say_existence(old.key, old.version, new.version), ()
-        case "listing":
-            pattern = old.key.removeprefix("glob:")
-            where = f"the files that match {pattern}" if pattern != old.key else f"the entries of {old.key}"
-            return f"{where} are others", ()
-        case "env":
-            return _say_variable(old.key, old.version, new.version), ()
-        case "cwd":
-            return f"the working directory is {new.version or 'another'}, not {old.version}", _lines(
-                old.version, new.version
-            )
-        case "setup":
-            return f"{old.key} was set up in another way{_from(new.origin or old.origin)}", ()
-        case kind:
-            return f"{kind} {old.key} has changed", ()
+Said = tuple[str, tuple[str, ...]]
+
+
+def _say_source(_difference: Difference) -> Said:
+    return "its source was edited", ()
+
+
+def _say_everything(difference: Difference) -> Said:
+    return f"it may read any name ({difference.key}), and one has changed", ()
+
+
+def _say_module(difference: Difference) -> Said:
+    what = "is not there any more" if difference.current.version == ABSENT else "was edited"
+    return f"the module {difference.key} {what}", ()
+
+
+def _say_distribution(difference: Difference) -> Said:
+    old, now = (item.version or "not installed" for item in (difference.recorded, difference.current))
+    return f"{difference.key} {old} -> {now}", _lines(f"{difference.key} {old}", f"{difference.key} {now}")
+
+
+def _say_python(difference: Difference) -> Said:
+    old, now = difference.recorded.version, difference.current.version
+    return f"Python {old} -> {now}", _lines(f"Python {old}", f"Python {now}")
+
+
+def _say_process(difference: Difference) -> Said:
+    return _PROCESS.get(difference.key, f"{difference.key} is another"), ()
+
+
+def _say_listing(difference: Difference) -> Said:
+    pattern = difference.key.removeprefix("glob:")
+    if pattern != difference.key:
+        return f"the files that match {pattern} are others", ()
+    return f"the entries of {difference.key} are others", ()
+
+
+def _say_cwd(difference: Difference) -> Said:
+    old, now = difference.recorded.version, difference.current.version
+    return f"the working directory is {now or 'another'}, not {old}", _lines(old, now)
+
+
+def _say_set_up(difference: Difference) -> Said:
+    origin = difference.current.origin or difference.recorded.origin
+    return f"{difference.key} was set up in another way{f' by {origin}' if origin else ''}", ()
 
 
 def _lines(before: str, now: str) -> tuple[str, str]:
     return f"- {before}", f"+ {now}"
 
 
-def _from(origin: str | None) -> str:
-    return f" by {origin}" if origin else ""
-
-
-def _say_name(difference: Difference) -> tuple[str, tuple[str, ...]]:
+def _say_name(difference: Difference) -> Said:
     old, new = difference.recorded, difference.current
     if new.version == ABSENT:
         return f"{old.key} is not defined any more{_was(old.origin)}", ()
@@ -132,30 +134,34 @@ def _was(origin: str | None) -> str:
     return f" (it came from {origin})" if origin else ""
 
 
-def _say_file(key: str, before: str, now: str) -> str:
+def _say_file(difference: Difference) -> Said:
+    if difference.current.version == MISSING:
+        return f"the file {difference.key} is gone", ()
+    if difference.recorded.version == MISSING:
+        return f"the file {difference.key} is there now", ()
+    return f"the file {difference.key} was changed", ()
+
+
+def _say_existence(difference: Difference) -> Said:
+    key, before, now = difference.key, difference.recorded.version, difference.current.version
     if now == MISSING:
-        return f"the file {key} is gone"
+        return f"{key} is gone", ()
     if before == MISSING:
-        return f"the file {key} is there now"
-    return f"the file {key} was changed"
-
-
-def _say_existence(key: str, before: str, now: str) -> str:
-    if now == MISSING:
-        return f"{key} is gone"
-    return f"{key} is there now" if before == MISSING else f"{key} is a {_thing(now)} now, not a {_thing(before)}"
+        return f"{key} is there now", ()
+    return f"{key} is a {_thing(now)} now, not a {_thing(before)}", ()
 
 
 def _thing(version: str) -> str:
     return {"dir": "directory", "file": "file"}.get(version, version)
 
 
-def _say_variable(key: str, before: str, now: str) -> str:
-    if key == "*":
-        return "the environment variables, all of which it read, are others"
-    if now == ABSENT:
-        return f"the environment variable {key} is not set any more"
-    return f"the environment variable {key} {'is set now' if before == ABSENT else 'has another value'}"
+def _say_variable(difference: Difference) -> Said:
+    if difference.key == "*":
+        return "the environment variables, all of which it read, are others", ()
+    if difference.current.version == ABSENT:
+        return f"the environment variable {difference.key} is not set any more", ()
+    what = "is set now" if difference.recorded.version == ABSENT else "has another value"
+    return f"the environment variable {difference.key} {what}", ()
 
 
 _PROCESS = {
@@ -171,6 +177,22 @@ _PROCESS = {
     "<decimal>": "the decimal context is another",
     "<locale>": "the locale is another",
     "<umask>": "the file mode mask is another",
+}
+
+_SAY: dict[str, Callable[[Difference], Said]] = {
+    "source": _say_source,
+    "name": _say_name,
+    "everything": _say_everything,
+    "module": _say_module,
+    "dist": _say_distribution,
+    "python": _say_python,
+    "process": _say_process,
+    "file": _say_file,
+    "listing": _say_listing,
+    "missing": _say_existence,
+    "env": _say_variable,
+    "cwd": _say_cwd,
+    "setup": _say_set_up,
 }
 
 

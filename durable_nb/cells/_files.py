@@ -4,7 +4,8 @@ Theory. The version of a file is a digest of its content. A file that cells of t
 what was there before the first writer (the *origin*), then what each writer left. On a fresh kernel the disk holds the
 last of them, while the cell at the top still has to see the first. So the ledger keeps, for every such file, the
 *place*: the state it has at this point of the notebook. As long as the disk holds a state that the notebook itself
-recorded, a reader is judged by the place; when the disk holds anything else, somebody changed the file, and the disk decides.
+recorded, a reader is judged by the place; when the disk holds anything else, somebody changed the file, and the disk
+decides.
 
 - `remember` is told, at the start, all states that records know; their order is the order in which they were made.
 - `wrote` is told what a cell that ran has changed: the disk is the place now.
@@ -84,7 +85,7 @@ class FileLedger:
         self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._known: dict[str, _Known] = {}
 
-    # --- paths and versions on disk ------------------------------------------------------------------------------------
+    # --- paths and versions on disk ----------------------------------------------------------------------------------
 
     def key(self, path: str) -> str:
         """The name of an absolute path in records."""
@@ -135,7 +136,7 @@ class FileLedger:
         except (OSError, ValueError):
             return MISSING
 
-    # --- the notebook's own files ----------------------------------------------------------------------------------------
+    # --- the notebook's own files ------------------------------------------------------------------------------------
 
     def remember(self, states: Iterable[FileState], owner: str) -> None:
         """A record knows these states; tell records in the order in which they were made."""
@@ -219,7 +220,7 @@ class FileLedger:
     def _is_ours(self, known: _Known, disk: str) -> bool:
         return disk in known.states or disk == known.origin
 
-    # --- inputs ------------------------------------------------------------------------------------------------------------
+    # --- inputs ------------------------------------------------------------------------------------------------------
 
     def version(self, kind: str, key: str) -> str:
         """The present version of an input of kind `file`, `missing` or `listing`."""
@@ -242,13 +243,10 @@ class FileLedger:
             depends_on: glob patterns, relative to the project.
         """
         found = [self._file_input(observed, path) for path in observed.read]
-        for path in observed.missing:
-            if path not in observed.read:
-                # It was not there at this place, whatever the cell has made of it since.
-                found.append(Input("missing", self.key(path), MISSING, path))
+        # They were not there at this place, whatever the cell has made of them since.
+        found += [Input("missing", self.key(p), MISSING, p) for p in observed.missing if p not in observed.read]
         found += [Input("missing", self.key(path), kind, path) for path, kind in observed.present.items()]
-        for path in observed.listings:
-            found.append(Input("listing", self.key(path), self.listing(path), path))
+        found += [Input("listing", self.key(path), self.listing(path), path) for path in observed.listings]
         seen = {*observed.read, *observed.written}
         found += [self._file_input(observed, path) for path in mentioned if path not in seen]
         found += [Input("file", self.key(path), self.current(self.key(path)), path) for path in self.expand(depends_on)]

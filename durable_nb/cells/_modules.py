@@ -85,7 +85,7 @@ class LocalModules:
         path = self._source_file(name)
         return ABSENT if path is None else _hash_source(path)
 
-    # --- sources -------------------------------------------------------------------------------------------------------
+    # --- sources -----------------------------------------------------------------------------------------------------
 
     def _version(self, name: str, module: ModuleType) -> str:
         spec = getattr(module, "__spec__", None)
@@ -97,12 +97,12 @@ class LocalModules:
         self._loaded[name] = (spec or module, version)
         return version
 
-    def _file(self, module: ModuleType) -> str | None:
-        """The file of a local module, or None for any other module."""
+    def _file(self, module: object) -> str | None:
+        """The file of a local module, or None for anything else; `sys.modules` may hold any object."""
         path = vars(module).get("__file__") if isinstance(module, ModuleType) else None
         if not isinstance(path, str) or not self._places.is_local_source(path):
             return None
-        name = vars(module).get("__name__", "")
+        name = getattr(module, "__name__", "")
         return None if name in _NEVER or str(name).partition(".")[0] == _OURS else path
 
     def _source_file(self, name: str) -> str | None:
@@ -228,7 +228,7 @@ def _is_import_call(node: ast.Call) -> bool:
     return name in ("import_module", "__import__")
 
 
-# --- Distributions -------------------------------------------------------------------------------------------------------
+# --- Distributions ---------------------------------------------------------------------------------------------------
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -370,7 +370,7 @@ def _scan_owners() -> dict[str, tuple[str, ...]]:
     return {top: tuple(sorted(set(names))) for top, names in owners.items()}
 
 
-# --- Modules as state ------------------------------------------------------------------------------------------------------
+# --- Modules as state ------------------------------------------------------------------------------------------------
 
 ModuleState = dict[str, object]
 """Attribute to the value (kept, so that its id stays its own) and, for plain data, what it holds."""

@@ -61,7 +61,7 @@ class Observed:
     """What one cell did. Paths are absolute and normalised, not resolved."""
 
     read: dict[str, Signature | None] = field(default_factory=dict)
-    """Files opened for reading, not counting those the cell had written whole before; with their state when first read."""
+    """Files opened for reading, but for those the cell had written whole before; with their state when first read."""
     written: dict[str, None] = field(default_factory=dict)
     """Paths opened for writing, created, renamed or removed, in order."""
     before: dict[str, str] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Observer:
         self._whole: set[str] = set()
         self._announced: set[str] = set()
         self._lock = threading.Lock()
-        self._is_user: Callable[[str], bool] = lambda filename: False
+        self._is_user: Callable[[str], bool] = _no_cell
 
     def install(self) -> None:
         """Put the hook and the wrappers in place; doing it again changes nothing."""
@@ -120,7 +120,7 @@ class Observer:
         self._now = Observed()
         self._whole.clear()
         self._announced.clear()
-        self._is_user = user_filenames or (lambda filename: False)
+        self._is_user = user_filenames or (_no_cell)
         _hook.active = self
 
     def end(self) -> Observed:
@@ -139,7 +139,7 @@ class Observer:
         if path not in found.written and self._signature(path) != found.read[path]:
             found.written[path] = None
 
-    # --- called from the hook, guarded ------------------------------------------------------------------------------
+    # --- called from the hook, guarded -------------------------------------------------------------------------------
 
     def event(self, name: str, arguments: tuple[Any, ...]) -> None:
         now = self._now
@@ -218,7 +218,7 @@ class Observer:
         path = self._absolute(now, raw, note_cwd=False)
         if path is None or path in self._whole or path in now.read or not self._reader_counts():
             return
-        if not os.path.isabs(os.fspath(raw)):  # type: ignore[arg-type]
+        if not os.path.isabs(os.fsdecode(raw)):  # type: ignore[arg-type]
             now.used_cwd = True
         try:
             found = _real_stat(path)
@@ -298,6 +298,10 @@ class Observer:
                 continue
             return kind in ("user", "local")
         return False
+
+
+def _no_cell(_filename: str) -> bool:
+    return False
 
 
 _HERE = __file__
@@ -398,7 +402,7 @@ class _Hook:
         @functools.wraps(real_item)
         def getitem(environ: Any, key: Any) -> Any:
             observer = hook.active
-            if observer is None or getattr(hook._guard, "iterating", 0):
+            if observer is None or getattr(hook._guard, "iterating", False):
                 return real_item(environ, key)
             try:
                 value = real_item(environ, key)
@@ -413,11 +417,12 @@ class _Hook:
             observer = hook.active
             if observer is not None and not _copies_environ():
                 hook._guarded(observer.variable, ALL_VARIABLES, None)
-            hook._guard.iterating = getattr(hook._guard, "iterating", 0) + 1
+            outer = getattr(hook._guard, "iterating", False)
+            hook._guard.iterating = True
             try:
                 yield from real_iter(environ)
             finally:
-                hook._guard.iterating -= 1
+                hook._guard.iterating = outer
 
         kind.__getitem__, kind.__iter__ = getitem, iterate
 

@@ -112,7 +112,7 @@ class StepOptions:
         return replace(self, **{k: v for k, v in given.items() if v != getattr(default, k)})
 
 
-# --- Values ------------------------------------------------------------------------------------------------------
+# --- Values ----------------------------------------------------------------------------------------------------------
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|min|s|m|h|d)")
@@ -250,7 +250,7 @@ class _Collector:
         return StepOptions(**self.values)
 
 
-# --- The magic ---------------------------------------------------------------------------------------------------
+# --- The magic -------------------------------------------------------------------------------------------------------
 
 
 def _words(line: str, where: str) -> list[str]:
@@ -352,7 +352,7 @@ def _option_text(rest: str, joined: bool, key: str) -> str:
     return rest[: second.end()]
 
 
-# --- The comment and the tag -------------------------------------------------------------------------------------
+# --- The comment and the tag -----------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"^\s*#\s*durable\s*:\s*(.*?)\s*$", re.IGNORECASE)
 _TAG = re.compile(r"^\s*durable\s*:\s*(.*?)\s*$", re.IGNORECASE)
@@ -411,7 +411,7 @@ def _parse_words(text: str, where: str) -> StepOptions:
     return collector.done()
 
 
-# --- Exception names ---------------------------------------------------------------------------------------------
+# --- Exception names -------------------------------------------------------------------------------------------------
 
 
 def resolve_error_types(names: Iterable[str], namespace: Mapping[str, object]) -> tuple[type[Exception], ...]:

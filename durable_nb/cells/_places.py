@@ -151,7 +151,8 @@ def _cache_directories() -> list[str]:
         os.path.join(home, name) for name in (".cache", ".config", ".ipython", ".jupyter", ".local", ".matplotlib")
     ]
     found += [os.path.join(home, "Library", "Caches"), os.path.join(home, "Library", "Jupyter")]
-    variables = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    variables: tuple[str, ...] = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "JUPYTER_DATA_DIR")
+    variables += ("JUPYTER_RUNTIME_DIR",)
     variables += ("JUPYTER_CONFIG_DIR", "IPYTHONDIR", "HF_HOME", "TORCH_HOME", "NUMBA_CACHE_DIR")
     found += [os.path.abspath(os.environ[v]) for v in variables if os.environ.get(v)]
     return found

@@ -295,7 +295,8 @@ class _Reach:
             self._each([v for v in own.values() if _may_hold_code(v)], killed)
 
     def _class(self, kind: type, killed: Killed) -> None:
-        module = kind.__module__ if isinstance(kind.__module__, str) else ""
+        declared: object = kind.__module__  # a class body may set it to anything
+        module = declared if isinstance(declared, str) else ""
         if module == MAIN:
             self._classes[id(kind)] = kind
             self._each([v for v in vars(kind).values() if _may_hold_code(v)], killed)
@@ -311,18 +312,22 @@ class _Reach:
                 self.value(base, killed)
                 continue
             for value in vars(base).values():  # a method that the notebook patched in
-                if (type(value) is FunctionType and value.__globals__ is self._namespace) or (isinstance(value, (property, staticmethod, classmethod)) and self._is_ours(value)):
+                if self._is_ours(value):
                     self.value(value, killed)
 
     def _is_ours(self, value: Any) -> bool:
-        function = value.fget if isinstance(value, property) else value.__func__
+        function = value
+        if isinstance(value, property):
+            function = value.fget
+        elif isinstance(value, (staticmethod, classmethod)):
+            function = value.__func__
         return type(function) is FunctionType and function.__globals__ is self._namespace
 
     def _of_module(self, module: object) -> None:
         if isinstance(module, str) and module not in ("", MAIN, "builtins"):
             self._modules.add(module)
 
-    # --- modules and paths ---------------------------------------------------------------------------------------------
+    # --- modules and paths -------------------------------------------------------------------------------------------
 
     def _import(self, dotted: str) -> None:
         if dotted.startswith("."):
@@ -344,7 +349,7 @@ class _Reach:
             self._binds.update(public if public is not None else [n for n in vars(loaded) if not n.startswith("_")])
 
     def _root(self, chain: Chain, killed: Killed) -> tuple[object, Chain] | None:
-        """The value that a path starts from, and the path with its module's real name; None when it is no module path."""
+        """The value that a path starts from, and the path with its module's real name; None when there is none."""
         head = chain[0]
         if head.startswith("@"):
             value: object = sys.modules.get(head[1:])
@@ -402,7 +407,7 @@ class _Reach:
             return
         self._set_up[".".join(path)[1:]] = None
 
-    # --- text that names variables ---------------------------------------------------------------------------------------
+    # --- text that names variables -----------------------------------------------------------------------------------
 
     def _text(self, method: str, kind: str, text: str | None, killed: Killed) -> None:
         if kind == "name":
@@ -428,12 +433,12 @@ class _Reach:
         for word in words:
             self.name(word, killed)
 
-    # --- the result ------------------------------------------------------------------------------------------------------
+    # --- the result --------------------------------------------------------------------------------------------------
 
     def result(self) -> Reads:
-        if ("@sys", "modules") in {p[:2] for p in self._paths}:
-            if "__name__" in self._builtins or "__name__" in self._reads or MAIN in self._literals:
-                self._everything = self._everything or "sys.modules['__main__']"
+        by_name = "__name__" in self._builtins or "__name__" in self._reads or MAIN in self._literals
+        if by_name and any(path[:2] == ("@sys", "modules") for path in self._paths):
+            self._everything = self._everything or "sys.modules['__main__']"
         self._hint()
         return Reads(
             names=frozenset(self._reads),
@@ -509,7 +514,7 @@ def _plain_attribute(value: object, name: str) -> object:
     """An attribute that is simply there: no property of a stranger's class is run for it."""
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict) and name in own:
-        return own[name]  # type: ignore[no-any-return]
+        return own[name]
     found = _class_attribute(type(value), name)
     if isinstance(found, MemberDescriptorType) or (name == "pyfunc" and found is not None):
         return getattr(value, name, None)

@@ -133,7 +133,7 @@ class Ordinals:
         return past[-2] if len(past) > 1 else None
 
 
-# --- Cells that are simply run -----------------------------------------------------------------------------------
+# --- Cells that are simply run ---------------------------------------------------------------------------------------
 
 _PURE_DECORATORS = frozenset(
     {"property", "staticmethod", "classmethod", "dataclass", "total_ordering", "cached_property", "abstractmethod"}
