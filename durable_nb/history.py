@@ -37,6 +37,7 @@ class Note:
     """A remark that was recorded with an operation: a decision, an audit verdict, a replay."""
 
     at: float
+    sequence: int
     details: Mapping[str, Any]
 
 
@@ -112,9 +113,18 @@ class OperationView:
         return bool(self.details.get("at_most_once") or (isinstance(options, Mapping) and options.get("at_most_once")))
 
     @property
+    def decision(self) -> str | None:
+        """What a person decided about it, while nothing has happened since."""
+        if not self.notes or self.notes[-1].sequence != self.last_sequence:
+            return None
+        found = self.notes[-1].details.get("decision")
+        return None if found is None else str(found)
+
+    @property
     def needs_decision(self) -> bool:
-        """An at-most-once body that was started, and whose end nobody recorded."""
-        return self.at_most_once and self.status is Status.STARTED
+        """An at-most-once body that was started and is not known to have succeeded, while nobody has decided."""
+        unknown = self.status in (Status.STARTED, Status.FAILED)
+        return self.at_most_once and unknown and self.decision is None
 
     @property
     def inputs(self) -> Sequence[Mapping[str, Any]]:
@@ -226,7 +236,7 @@ def _apply(op: OperationView, stored: StoredEvent) -> OperationView:
     status = _NEXT.get(event.kind)
     if status is None:
         if event.kind is EventKind.NOTE:
-            changes["notes"] = (*op.notes, Note(at=event.at, details=event.details))
+            changes["notes"] = (*op.notes, Note(at=event.at, sequence=stored.sequence, details=event.details))
         return replace(op, **changes)
     changes |= {
         "status": status,

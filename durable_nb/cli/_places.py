@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from durable_nb.abc import Journal
+from durable_nb.abc import Journal, Lease
 from durable_nb.cli._exit import Complaint
 from durable_nb.exceptions import LeaseHeldError
-from durable_nb.history import ExecutionView, History, OperationView
+from durable_nb.history import ExecutionView, History
 from durable_nb.runtime import Store, find_store, open_store
 from durable_nb.settings import STORE_DIRECTORY, Settings
 
-__all__ = ["choose", "find_execution", "forget_ordinary", "opened", "owned", "store_environment"]
+__all__ = ["find_execution", "forget_ordinary", "opened", "owned", "store_environment"]
 
 _LEASE_SECONDS = 30.0
 
@@ -81,23 +81,15 @@ def _by_path(history: History, text: str) -> ExecutionView | None:
     return None
 
 
-def choose(history: History, execution: ExecutionView, which: str) -> list[OperationView]:
-    """The cells that `which` means, or a complaint."""
-    found = history.select(execution, which)
-    if not found:
-        raise Complaint(f"{execution.name} has no cell {which!r}: see `durable-nb show {execution.name}`")
-    return found
-
-
 @contextmanager
-def owned(journal: Journal, execution: ExecutionView) -> Iterator[None]:
+def owned(journal: Journal, execution: ExecutionView) -> Iterator[Lease]:
     """Nobody else writes to the execution meanwhile."""
     try:
         lease = journal.acquire(execution.record.execution_id, ttl=_LEASE_SECONDS)
     except LeaseHeldError as exc:
         raise Complaint(f"{execution.name} is in use by {exc.holder}: stop that kernel first") from None
     try:
-        yield
+        yield lease
     finally:
         journal.release(lease)
 

@@ -37,7 +37,11 @@ def state(op: OperationView) -> Text:
     """An operation's status in a word."""
     if op.needs_decision:
         return Text("needs a decision", style="bold red")
-    word = "stored" if op.is_cell and op.status is Status.SUCCEEDED else op.status.value.lower().replace("_", " ")
+    if op.decision is not None and op.status is not Status.SUCCEEDED:
+        return Text(f"decided: {op.decision}", style="yellow")
+    word = op.status.value.lower().replace("_", " ")
+    if op.is_cell and op.status is Status.SUCCEEDED:
+        word = "runs again" if op.details.get("runs_again") else "stored"
     if not op.trusted:
         return Text(f"{word}, not trusted", style="red")
     return Text(word, style=_STYLES.get(op.status, ""))
@@ -61,12 +65,12 @@ def executions_table(views: Iterable[ExecutionView]) -> Table:
     return table
 
 
-def operations_table(operations: Iterable[OperationView]) -> Table:
-    """One row for each operation, numbered as `select` understands it."""
+def operations_table(operations: Iterable[tuple[int | None, OperationView]]) -> Table:
+    """One row for each operation with its number."""
     table = _table("#", "cell", "state", "attempts", "took", "size", "when", right=("#", "attempts", "took", "size"))
-    for number, op in enumerate(operations, start=1):
+    for number, op in operations:
         table.add_row(
-            str(number),
+            "–" if number is None else str(number),
             Text(one_line(op.label, 50)),
             state(op),
             str(len(op.attempts) or ""),
@@ -92,9 +96,10 @@ def execution_json(view: ExecutionView) -> dict[str, Any]:
     }
 
 
-def operation_json(op: OperationView) -> dict[str, Any]:
-    """An operation with its attempts."""
+def operation_json(op: OperationView, number: int | None = None) -> dict[str, Any]:
+    """An operation with its attempts; `number` is None when no cell of the notebook says this now."""
     return {
+        "number": number,
         "id": op.operation_id,
         "parent": op.parent_id,
         "type": op.type.value,
@@ -104,7 +109,7 @@ def operation_json(op: OperationView) -> dict[str, Any]:
         "status": op.status.value,
         "needs_decision": op.needs_decision,
         "trusted": op.trusted,
-        "superseded": op.superseded,
+        "runs_again": op.details.get("runs_again"),
         "seconds": op.seconds,
         "bytes": op.nbytes,
         "reason": op.reason,

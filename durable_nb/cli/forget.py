@@ -30,19 +30,18 @@ def forget(
 ) -> int:
     """Forget what cells did, so that they run again. Asks first on a terminal."""
     from durable_nb.cli._exit import Complaint
-    from durable_nb.cli._places import choose, find_execution, opened, owned
+    from durable_nb.cli._listing import choose, listing
+    from durable_nb.cli._places import find_execution, opened, owned
     from durable_nb.history import History
 
     with opened(store, execution) as place:
         history = History(place.journal)
         view = find_execution(history, execution)
-        named = {op.operation_id: op for text in cells or () for op in choose(history, view, text)}
+        chosen = list(view.operations)
         if cells:
-            # Replaced records of the same cells go as well: an edit taken back must not find them.
-            labels = {(op.name, op.source, op.ordinal) for op in named.values()}
-            chosen = [op for op in view.operations if (op.name, op.source, op.ordinal) in labels]
-        else:
-            chosen = list(view.operations)
+            every = listing(view)
+            named = {each.op.operation_id for text in cells for each in choose(history, view, every, text)}
+            chosen = [op for op in chosen if op.operation_id in named]
         kept = [op for op in chosen if op.at_most_once and not at_most_once]
         if cells and kept:
             raise Complaint(f"{kept[0].label} runs at most once: add --at-most-once to forget that it ran")

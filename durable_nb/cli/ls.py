@@ -31,7 +31,8 @@ def ls(
     from durable_nb.history import History
 
     with opened(store, notebook) as place:
-        views = History(place.journal).executions()
+        # Every store has a place for sessions without a name; it says nothing while it is empty.
+        views = [view for view in History(place.journal).executions() if view.operations or view.record.details]
         if json_output:
             sys.stdout.write(as_json([execution_json(view) for view in views]) + "\n")
         elif views:

@@ -29,27 +29,32 @@ def show(
 ) -> int:
     """Show what an execution has recorded: its cells, or one cell with its attempts, errors and steps."""
     from durable_nb.cli._format import as_json
-    from durable_nb.cli._places import choose, find_execution, opened
+    from durable_nb.cli._listing import choose, listing
+    from durable_nb.cli._places import find_execution, opened
     from durable_nb.cli._tables import console, execution_json, operation_json, operations_table
     from durable_nb.history import History
 
     with opened(store, execution) as place:
         history = History(place.journal)
         view = find_execution(history, execution)
-        if cell is None:
-            listed = view.operations if all_records else view.cells or view.children(None)
-        else:
-            listed = tuple(choose(history, view, cell))
+        every = listing(view)
+        listed = every if cell is None else choose(history, view, every, cell)
+    hidden = 0
+    if cell is None and not all_records:
+        listed = [each for each in every if each.number is not None]
+        hidden = len(every) - len(listed)
     if json_output:
-        found = {**execution_json(view), "operations": [operation_json(op) for op in listed]}
+        found = {**execution_json(view), "operations": [operation_json(each.op, each.number) for each in listed]}
         sys.stdout.write(as_json(found) + "\n")
     elif cell is None:
         screen = console()
         screen.print(f"{view.name} ({view.record.kind})", markup=False, style="bold")
-        screen.print(operations_table(listed))
+        screen.print(operations_table((each.number, each.op) for each in listed))
+        if hidden:
+            screen.print(f"{hidden} more of cells that the notebook does not have now: --all shows them", style="dim")
     else:
-        for op in listed:
-            _one(view, op)
+        for each in listed:
+            _one(view, each.op)
     return 0
 
 
@@ -77,4 +82,4 @@ def _one(view: ExecutionView, op: OperationView) -> None:
         screen.print(Syntax(op.source, "python", background_color="default"))
     children = view.children(op.operation_id)
     if children:
-        screen.print(operations_table(children))
+        screen.print(operations_table(enumerate(children, start=1)))

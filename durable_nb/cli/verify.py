@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from durable_nb.cli._options import AsJson, StoreOption
+
+if TYPE_CHECKING:
+    from durable_nb.abc import BlobStore
 
 __all__ = ["register", "verify"]
 
@@ -51,7 +54,7 @@ def verify(
     return ExitCode.FAILED if wrong else ExitCode.OK
 
 
-def _blobs(blobs: Any, needed: set[str]) -> dict[str, Any]:
+def _blobs(blobs: BlobStore, needed: set[str]) -> dict[str, Any]:
     from durable_nb.exceptions import DamagedBlobError
 
     present = sorted(blobs.addresses())

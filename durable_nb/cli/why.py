@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from durable_nb.cli._listing import Listed
 from durable_nb.cli._options import EXECUTION_HELP, AsJson, StoreOption
 from durable_nb.history import OperationView
 
@@ -29,23 +30,25 @@ def why(
 ) -> int:
     """Say why each cell ran when it last ran, as a diff; for one cell, also all that its checkpoint depends on."""
     from durable_nb.cli._format import as_json
-    from durable_nb.cli._places import choose, find_execution, opened
+    from durable_nb.cli._listing import choose, listing
+    from durable_nb.cli._places import find_execution, opened
     from durable_nb.history import History
 
     with opened(store, execution) as place:
         history = History(place.journal)
         view = find_execution(history, execution)
-        listed = view.cells if cell is None else tuple(choose(history, view, cell))
-        numbers = {op.operation_id: number for number, op in enumerate(view.cells, start=1)}
+        every = listing(view)
+        current = [each for each in every if each.number is not None]
+        listed = current if cell is None else choose(history, view, every, cell)
     if json_output:
         rows = [
-            {"cell": numbers.get(op.operation_id), "label": op.label, "reason": op.reason, "diff": _diff(op)}
-            | ({} if cell is None else {"inputs": [dict(each) for each in op.inputs]})
-            for op in listed
+            {"cell": each.number, "label": each.op.label, "reason": each.op.reason, "diff": _diff(each.op)}
+            | ({} if cell is None else {"inputs": [dict(found) for found in each.op.inputs]})
+            for each in listed
         ]
         sys.stdout.write(as_json(rows) + "\n")
         return 0
-    _print(listed, numbers, with_inputs=cell is not None)
+    _print(listed, with_inputs=cell is not None)
     return 0
 
 
@@ -54,14 +57,14 @@ def _diff(op: OperationView) -> list[str]:
     return [str(line) for line in found]
 
 
-def _print(operations: Iterable[OperationView], numbers: Mapping[str, int], *, with_inputs: bool) -> None:
+def _print(listed: Iterable[Listed], *, with_inputs: bool) -> None:
     from durable_nb.cli._format import one_line
     from durable_nb.cli._tables import console
 
     screen = console()
-    for op in operations:
-        number = numbers.get(op.operation_id)
-        screen.print(f"{number or '–':>3}  {one_line(op.label, 60)}", markup=False, style="bold")
+    for item in listed:
+        op = item.op
+        screen.print(f"{item.number or '–':>3}  {one_line(op.label, 60)}", markup=False, style="bold")
         screen.print(f"     ran: {op.reason or 'for the first time'}", markup=False)
         for line in _diff(op):
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")

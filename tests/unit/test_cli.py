@@ -43,12 +43,15 @@ def cell(*, at: float = 2.0, kind: EventKind = EventKind.SUCCEEDED, name: str | 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store with one notebook of three cells, the last one an at-most-once cell that was interrupted."""
-    (tmp_path / "a.ipynb").write_text("{}")
+    """A store of a notebook with four code cells: one that is never stored, two stored, one interrupted."""
+    pay = "# durable: name=pay at-most-once\npay()"
+    sources = ["import os", "x = 1", "y = f(x)", pay]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    write_notebook(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     opened = open_store(tmp_path / ".durable")
     details = {"path": str(tmp_path / "a.ipynb")}
     record = opened.journal.create("a.ipynb", kind="notebook", at=1.0, details=details)
-    once = {"source": "pay()", "options": {"at_most_once": True}}
+    once = {"source": pay, "at_most_once": True}
     inputs = [{"kind": "name", "key": "raw", "version": "ab" * 16, "origin": "cell 1"}]
     reason = "the source changed"
     opened.journal.append(
@@ -288,20 +291,58 @@ def test_show_gives_cells_by_number_and_one_cell_in_full(store: Path, capsys: py
     overview = printed(capsys, "show", "a.ipynb")
     assert "needs a decision" in overview
     assert "2.0 kB" in overview
-    one = printed(capsys, "show", "a.ipynb", "1")
+    one = printed(capsys, "show", "a.ipynb", "2")
     assert "x = 1" in one
     assert "took 1.5 s" in one
     found = json.loads(printed(capsys, "show", "a.ipynb", "pay", "--json"))
-    assert [op["needs_decision"] for op in found["operations"]] == [True]
+    assert [(op["number"], op["needs_decision"]) for op in found["operations"]] == [(4, True)]
+
+
+def test_show_follows_the_notebook_as_it_is_now(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers are those of the cells; records of cells that are gone are shown on request."""
+    cells = [nbformat.v4.new_code_cell(source) for source in ("y = f( x )", "new", "x = 1")]
+    write_notebook(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    listed = json.loads(printed(capsys, "show", "a.ipynb", "--json"))["operations"]
+    assert [(op["number"], op["label"]) for op in listed] == [(1, "y = f(x)"), (3, "x = 1")]
+    assert "1 more" in printed(capsys, "show", "a.ipynb")
+    listed = json.loads(printed(capsys, "show", "a.ipynb", "--all", "--json"))["operations"]
+    assert [op["number"] for op in listed] == [1, 3, None]
+    assert "nothing is recorded for cell 2" in complaint(capsys, "why", "a.ipynb", "2")
+
+
+def test_history_is_shown_when_the_notebook_is_gone(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.ipynb").unlink()
+    listed = json.loads(printed(capsys, "show", "a.ipynb", "--json"))["operations"]
+    assert [op["number"] for op in listed] == [1, 2, 3]
+
+
+def test_resolve_records_a_decision_that_fits(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "say one of" in complaint(capsys, "resolve", "a.ipynb", "pay")
+    assert "no at-most-once step 'x'" in complaint(capsys, "resolve", "a.ipynb", "x", "--again")
+    assert "has no result to keep" in complaint(capsys, "resolve", "a.ipynb", "pay", "--keep")
+    assert "runs once more" in printed(capsys, "resolve", "a.ipynb", "pay", "--again")
+    assert "decided: again" in printed(capsys, "show", "a.ipynb")
+    opened = open_store(store)
+    (record,) = opened.journal.executions()
+    last = list(opened.journal.read(record.execution_id))[-1].event
+    done = cell(name="pay", source=last.operation_id.removeprefix("pay")[:-1], at_most_once=True)
+    opened.journal.append(record.execution_id, [done])
+    opened.close()
+    assert "needs no such decision" in complaint(capsys, "resolve", "a.ipynb", "pay", "--failed")
+    assert "stays valid" in printed(capsys, "resolve", "a.ipynb", "pay", "--keep")
 
 
 def test_why_shows_the_cause_as_a_diff_and_what_a_cell_depends_on(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = printed(capsys, "why", "a.ipynb", "2")
+    said = printed(capsys, "why", "a.ipynb", "3")
     for part in ("the source changed", "-y = g(x)", "+y = f(x)", "depends on name raw", "cell 1"):
         assert part in said
-    (row,) = json.loads(printed(capsys, "why", "a.ipynb", "2", "--json"))
+    (row,) = json.loads(printed(capsys, "why", "a.ipynb", "3", "--json"))
     assert row["diff"] == ["-y = g(x)", "+y = f(x)"]
 
 
@@ -314,7 +355,7 @@ def test_forget_keeps_what_ran_at_most_once_unless_told(store: Path, capsys: pyt
 
 
 def test_forget_of_one_cell_leaves_the_others(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    printed(capsys, "forget", "a.ipynb", "2", "--yes")
+    printed(capsys, "forget", "a.ipynb", "3", "--yes")
     found = json.loads(printed(capsys, "show", "a.ipynb", "--json"))["operations"]
     assert [op["label"] for op in found] == ["x = 1", "pay"]
 
@@ -342,7 +383,7 @@ def test_verify_names_damaged_missing_and_unsigned(
     opened.close()
     said = printed(capsys, "verify", code=1)
     assert f"missing blob {'0' * 64}" in said
-    assert "damaged" not in said
+    assert "damaged blob" not in said
     (file,) = [path for path in (store / "blobs").rglob("*") if path.is_file() and good[-8:] in path.name]
     file.chmod(0o600)
     file.write_bytes(b"y" * 100_000)

@@ -71,12 +71,27 @@ def test_notes_and_heartbeats_change_no_state() -> None:
     assert [dict(note.details) for note in op.notes] == [{"decision": "keep"}]
 
 
-def test_only_a_started_at_most_once_cell_needs_a_decision() -> None:
-    once = {"options": {"at_most_once": True}}
-    assert fold(stored(event(EventKind.STARTED, 1.0, details=once)))[0].needs_decision
-    assert not fold(stored(event(EventKind.STARTED, 1.0)))[0].needs_decision
-    ended = stored(event(EventKind.STARTED, 1.0, details=once), event(EventKind.SUCCEEDED, 2.0))
-    assert not fold(ended)[0].needs_decision
+ONCE = {"at_most_once": True}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "details", "needed"),
+    [
+        ([EventKind.STARTED], ONCE, True),
+        ([EventKind.STARTED], {}, False),
+        ([EventKind.STARTED, EventKind.SUCCEEDED], ONCE, False),
+        ([EventKind.STARTED, EventKind.FAILED], ONCE, True),
+        ([EventKind.STARTED, EventKind.RETRY_SCHEDULED], ONCE, False),
+        ([EventKind.STARTED, EventKind.NOTE], ONCE, False),
+        ([EventKind.STARTED, EventKind.NOTE, EventKind.STARTED], ONCE, True),
+    ],
+)
+def test_a_decision_is_needed_where_an_at_most_once_body_has_no_known_good_end(
+    kinds: list[EventKind], details: dict[str, Any], needed: bool
+) -> None:
+    decided = {"decision": "again"}
+    events = [event(k, float(n), details=decided if k is EventKind.NOTE else details) for n, k in enumerate(kinds)]
+    assert fold(stored(*events))[0].needs_decision is needed
 
 
 def test_an_older_record_of_the_same_cell_is_superseded() -> None:

@@ -1,0 +1,81 @@
+"""`durable-nb resolve`: decide about an at-most-once step, from outside the notebook (for CI, where nobody types)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from durable_nb.cli._options import EXECUTION_HELP, StoreOption
+
+if TYPE_CHECKING:
+    from durable_nb.history import OperationView
+
+__all__ = ["register", "resolve"]
+
+_MEANS = {
+    "keep": "its recorded result stays valid as the cell is now",
+    "again": "it runs once more when its cell is run",
+    "succeeded": "it counts as done; its cell is not run",
+    "failed": "it counts as failed; its cell raises until you decide --again",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="resolve")(resolve)
+
+
+def resolve(
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help=EXECUTION_HELP)],
+    step: Annotated[str, typer.Argument(metavar="NAME", help="The step's name.")],
+    store: StoreOption = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the result although the inputs changed.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Run it once more.")] = False,
+    succeeded: Annotated[bool, typer.Option("--succeeded", help="It happened, though nobody recorded it.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="It did not happen.")] = False,
+) -> int:
+    """Decide how an at-most-once step goes on that was interrupted, or was done with other inputs."""
+    from durable_nb.cli._exit import Complaint
+    from durable_nb.cli._places import find_execution, opened, owned
+    from durable_nb.events import Event, EventKind
+    from durable_nb.history import History
+
+    given = {"keep": keep, "again": again, "succeeded": succeeded, "failed": failed}
+    decisions = [decision for decision, is_given in given.items() if is_given]
+    if len(decisions) != 1:
+        raise Complaint("say one of --keep, --again, --succeeded, --failed")
+    decision = decisions[0]
+    with opened(store, execution) as place:
+        view = find_execution(History(place.journal), execution)
+        found = [op for op in view.operations if op.name == step and op.at_most_once]
+        if not found:
+            raise Complaint(f"{view.name} has no at-most-once step {step!r} that was started")
+        op = found[-1]
+        _check(op, decision)
+        note = Event(
+            operation_id=op.operation_id,
+            kind=EventKind.NOTE,
+            type=op.type,
+            sub_type=op.sub_type,
+            name=op.name,
+            at=time.time(),
+            details={"decision": decision},
+        )
+        with owned(place.journal, view) as lease:
+            place.journal.append(view.record.execution_id, [note], lease=lease)
+    sys.stdout.write(f"{step}: {_MEANS[decision]}\n")
+    return 0
+
+
+def _check(op: OperationView, decision: str) -> None:
+    from durable_nb.cli._exit import Complaint
+    from durable_nb.events import Status
+
+    completed = op.status is Status.SUCCEEDED
+    if completed and decision in ("succeeded", "failed"):
+        raise Complaint(f"step {op.name!r} is completed and needs no such decision: use --keep or --again")
+    if not completed and decision == "keep":
+        raise Complaint(f"step {op.name!r} has no result to keep: use --succeeded, --failed or --again")
