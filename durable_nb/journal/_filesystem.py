@@ -9,7 +9,7 @@ _NETWORK = ("nfs", "cifs", "smb", "afs", "ceph", "gluster", "lustre", "fuse.sshf
 
 
 def is_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Whether the mount that holds `folder` (or its nearest existing parent) is remote; False where it cannot be told."""
+    """Whether the mount that holds `folder` is remote; False where it cannot be told."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

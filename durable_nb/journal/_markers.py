@@ -34,7 +34,7 @@ class FileMarkers(Markers):
             handle = os.open(self._path(execution, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
         except FileExistsError:
             return False
-        with open(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"execution": execution, "name": name, **facts}, file)
             file.flush()
             os.fsync(file.fileno())

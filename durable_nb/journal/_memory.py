@@ -35,9 +35,7 @@ class MemoryJournal(Journal):
             if found is not None:
                 return found
             copied = json.loads(json.dumps(dict(details)))
-            record = ExecutionRecord(
-                execution_id=uuid.uuid4().hex, name=name, kind=kind, created_at=at, details=copied
-            )
+            record = ExecutionRecord(execution_id=uuid.uuid4().hex, name=name, kind=kind, created_at=at, details=copied)
             self._records[record.execution_id] = record
             self._events[record.execution_id] = []
             self._sequence[record.execution_id] = 0
@@ -61,7 +59,7 @@ class MemoryJournal(Journal):
         *,
         lease: Lease | None = None,
         after: int | None = None,
-        durable: bool = True,
+        durable: bool = True,  # noqa: ARG002 - nothing here outlives the process
         payload_refs: Iterable[str] = (),
         status: Status | None = None,
         due: float | None | EllipsisType = ...,
@@ -143,12 +141,12 @@ class MemoryJournal(Journal):
             self._refs = {key: refs for key, refs in self._refs.items() if key[0] != execution_id or key[1] not in gone}
             if operation_id is None:
                 for table in (self._records, self._events, self._sequence):
-                    table.pop(execution_id, None)  # type: ignore[attr-defined]
+                    table.pop(execution_id, None)
             else:
                 self._events[execution_id] = kept
             return len(gone)
 
-    def acquire(self, execution_id: str, *, ttl: float) -> Lease:
+    def acquire(self, execution_id: str, *, ttl: float) -> Lease:  # noqa: ARG002 - a holder lives as long as this process
         with self._lock:
             token, holder = self._leases.get(execution_id, (0, None))
             if holder is not None:
@@ -157,7 +155,7 @@ class MemoryJournal(Journal):
             self._leases[execution_id] = (token + 1, owner)
             return Lease(execution_id=execution_id, token=token + 1, owner=owner)
 
-    def renew(self, lease: Lease, *, ttl: float) -> None:
+    def renew(self, lease: Lease, *, ttl: float) -> None:  # noqa: ARG002 - as above
         with self._lock:
             self._check_lease(lease.execution_id, lease)
 

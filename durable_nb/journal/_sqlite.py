@@ -50,7 +50,19 @@ _Q = queries("sqlite")
 class _Request:
     """One `append` on its way into a transaction."""
 
-    __slots__ = ("after", "done", "due", "durable", "error", "events", "execution_id", "last", "lease", "refs", "status")
+    __slots__ = (
+        "after",
+        "done",
+        "due",
+        "durable",
+        "error",
+        "events",
+        "execution_id",
+        "last",
+        "lease",
+        "refs",
+        "status",
+    )
 
     def __init__(
         self,
@@ -218,7 +230,7 @@ class SqliteJournal(Journal):
                         self._write(db, request)
                     except (JournalConflictError, LeaseLostError, StoreError) as exc:
                         request.error = exc
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the transaction itself failed: that is each request's answer
             for request in batch:
                 request.error = request.error or exc
         except BaseException:  # an interrupt of this thread: the others' requests go to the next leader
@@ -353,7 +365,9 @@ class SqliteJournal(Journal):
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
-            raise StoreError(f"a forked process does not write to the store {self._place}; only the process that opened it does")
+            raise StoreError(
+                f"a forked process does not write to the store {self._place}; only the process that opened it does"
+            )
 
     def close(self) -> None:
         """Close the file; a forked child leaves the parent's connection alone."""

@@ -1,0 +1,178 @@
+"""Every journal of ours keeps the promises of the port."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durable_nb.abc import Journal
+from durable_nb.exceptions import LeaseHeldError, StoreError, StoreUnreadableError, StoreVersionError
+from durable_nb.journal import FileMarkers, JournalWrapper, MemoryJournal, SqliteJournal
+from durable_nb.testing.conformance import JournalTests, event
+
+
+def sign(data: bytes) -> bytes:
+    return hashlib.blake2b(data, key=b"one", digest_size=16).digest()
+
+
+def other_sign(data: bytes) -> bytes:
+    return hashlib.blake2b(data, key=b"two", digest_size=16).digest()
+
+
+class TestMemoryJournal(JournalTests):
+    @pytest.fixture
+    def journal(self) -> Journal:
+        return MemoryJournal()
+
+
+class TestSqliteJournal(JournalTests):
+    @pytest.fixture
+    def journal(self, tmp_path: Path) -> Iterator[Journal]:
+        journal = SqliteJournal(tmp_path / "store" / "journal.db", signer=sign)
+        yield journal
+        journal.close()
+
+
+class TestJournalWrapper(JournalTests):
+    @pytest.fixture
+    def journal(self) -> Journal:
+        return JournalWrapper(MemoryJournal())
+
+
+def test_a_row_signed_with_another_key_is_not_trusted(tmp_path: Path) -> None:
+    ours = SqliteJournal(tmp_path / "journal.db", signer=sign)
+    execution = ours.create("a", kind="handler", at=1.0, details={}).execution_id
+    ours.append(execution, [event()])
+    ours.close()
+    theirs = SqliteJournal(tmp_path / "journal.db", signer=other_sign)
+    assert [stored.trusted for stored in theirs.read(execution)] == [False]
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("payload", b"evil"), ("name", "pay"), ("details", '{"seconds": 1}'), ("attempt", 2), ("operation_id", "x")],
+)
+def test_changing_any_column_of_a_row_loses_trust(tmp_path: Path, column: str, value: object) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db", signer=sign)
+    execution = journal.create("a", kind="handler", at=1.0, details={}).execution_id
+    journal.append(execution, [event(payload=b"good")])
+    journal.close()
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute(f"UPDATE events SET {column} = ?", (value,))
+    db.close()
+    again = SqliteJournal(tmp_path / "journal.db", signer=sign)
+    assert [stored.trusted for stored in again.read(execution)] == [False]
+    again.close()
+
+
+def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "journal.db"
+    SqliteJournal(place).close()
+    with sqlite3.connect(place) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = place.read_bytes()
+    with pytest.raises(StoreVersionError, match="format 99"):
+        SqliteJournal(place)
+    assert place.read_bytes() == before
+
+
+def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "text.db"
+    text.write_text("this is not a database, it only has its name " * 50)
+    with pytest.raises(StoreUnreadableError):
+        SqliteJournal(text)
+    assert text.read_text().startswith("this is not a database")
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    with pytest.raises(StoreUnreadableError, match="another program"):
+        SqliteJournal(foreign)
+
+
+def test_store_and_database_are_for_their_owner_only(tmp_path: Path) -> None:
+    SqliteJournal(tmp_path / "store" / "journal.db").close()
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "store" / "journal.db").stat().st_mode & 0o777 == 0o600
+
+
+_HOLDER = """
+import sys
+from durable_nb.journal import SqliteJournal
+journal = SqliteJournal(sys.argv[1])
+execution = journal.create("a", kind="notebook", at=1.0, details={}).execution_id
+lease = journal.acquire(execution, ttl=3600)
+from durable_nb.testing.conformance import event
+journal.append(execution, [event("committed")], lease=lease)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_holder_is_replaced_and_what_it_committed_is_there(tmp_path: Path) -> None:
+    place = tmp_path / "journal.db"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    journal = SqliteJournal(place)
+    record = journal.find("a")
+    assert record is not None
+    with pytest.raises(LeaseHeldError, match=str(holder.pid)):
+        journal.acquire(record.execution_id, ttl=60)
+    holder.send_signal(signal.SIGSTOP)  # stopped is not dead
+    with pytest.raises(LeaseHeldError):
+        journal.acquire(record.execution_id, ttl=60)
+    holder.kill()
+    holder.wait()
+    assert journal.acquire(record.execution_id, ttl=60).token == 2
+    assert [stored.event.operation_id for stored in journal.read(record.execution_id)] == ["committed"]
+    journal.close()
+    holder.stdout.close()
+    assert holder.stdin is not None
+    holder.stdin.close()
+
+
+def test_a_forked_child_does_not_write(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    execution = journal.create("a", kind="handler", at=1.0, details={}).execution_id
+    child = os.fork()
+    if child == 0:
+        try:
+            journal.append(execution, [event()])
+        except StoreError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    journal.append(execution, [event()])
+    assert len(list(journal.read(execution))) == 1
+    journal.close()
+
+
+def test_a_marker_is_claimed_once_and_survives_a_torn_write(tmp_path: Path) -> None:
+    markers = FileMarkers(tmp_path / "started")
+    assert markers.read("nb", "pay") is None
+    assert markers.claim("nb", "pay", {"at": 1.0})
+    assert not FileMarkers(tmp_path / "started").claim("nb", "pay", {"at": 2.0})
+    assert markers.claim("nb", "pay 2", {"at": 1.0})
+    assert markers.claim("n", "bpay", {"at": 1.0}), "execution and name must not run into each other"
+    found = markers.read("nb", "pay")
+    assert found is not None
+    assert found["at"] == 1.0
+    for path in (tmp_path / "started").iterdir():
+        path.chmod(0o600)
+        path.write_text("{")
+    assert markers.read("nb", "pay") is not None
+    markers.clear("nb", "pay")
+    assert markers.claim("nb", "pay", {"at": 3.0})
