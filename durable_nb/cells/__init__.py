@@ -27,6 +27,7 @@ from durable_nb.cells._fingerprint import (
     from_json,
     to_json,
 )
+from durable_nb.cells._magics import MagicCall, as_magic
 from durable_nb.cells._modules import Distributions, LocalModules, changed, module_state
 from durable_nb.cells._observe import Observed, Observer
 from durable_nb.cells._options import (
@@ -54,6 +55,7 @@ __all__ = [
     "Input",
     "Inputs",
     "LocalModules",
+    "MagicCall",
     "Observed",
     "Observer",
     "Ordinals",
@@ -62,6 +64,7 @@ __all__ = [
     "Reason",
     "StepOptions",
     "analyse",
+    "as_magic",
     "canonical",
     "changed",
     "compare",

@@ -406,6 +406,3 @@ class _Walker(Flow, ast.NodeVisitor):
         target = _magics.capture_target(call)
         if target:
             self.bind(target)
-        for option in ("-o", "-r"):
-            if call.name in ("timeit", "prun") and option in call.line.split():
-                self.bind("_")
