@@ -152,7 +152,7 @@ class FileLedger:
         for path in observed.written:
             key, version = self.key(path), self.digest(path)
             before = observed.before.get(path)
-            if version == "dir" or (version == before and key not in self._known):
+            if version == before and key not in self._known:
                 continue
             known = self._known.get(key)
             if known is None:

@@ -103,6 +103,7 @@ class Observer:
         self._now: Observed | None = None
         self._whole: set[str] = set()
         self._announced: set[str] = set()
+        self._own_variables: set[str] = set()
         self._lock = threading.Lock()
         self._is_user: Callable[[str], bool] = _no_cell
 
@@ -120,6 +121,7 @@ class Observer:
         self._now = Observed()
         self._whole.clear()
         self._announced.clear()
+        self._own_variables.clear()
         self._is_user = user_filenames or (_no_cell)
         _hook.active = self
 
@@ -154,6 +156,8 @@ class Observer:
                 path = self._absolute(now, arguments[position])
                 if path is not None:
                     self._changes(now, path, whole=True)
+        elif name in ("os.putenv", "os.unsetenv"):
+            self._own_variables.add(os.fsdecode(arguments[0]))
         elif name == "sqlite3.connect":
             self._database(now, arguments[0])
         elif name in _PROCESS_EVENTS:
@@ -235,7 +239,9 @@ class Observer:
     def variable(self, key: str, value: str | None) -> None:
         """An environment variable is being read; `ALL_VARIABLES` for a walk through all."""
         now = self._now
-        if now is not None and key not in now.env and self._reader_counts():
+        if now is None or key in now.env or key in self._own_variables or ALL_VARIABLES in now.env:
+            return
+        if self._reader_counts() and not _copies_environ():
             now.env[key] = value
 
     def asked_cwd(self) -> None:
@@ -318,8 +324,12 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _asks_for_existence() -> bool:
+    """Whether `os.stat` is only asked if something is there: `os.path.isfile`, `Path.is_file` (through `Path.stat`)."""
     for frame in _frames():
-        return frame.f_code.co_name in _EXISTENCE_CALLS
+        if frame.f_code.co_name in _EXISTENCE_CALLS:
+            return True
+        if frame.f_code.co_name not in ("stat", "lstat"):
+            return False
     return False
 
 
@@ -402,7 +412,7 @@ class _Hook:
         @functools.wraps(real_item)
         def getitem(environ: Any, key: Any) -> Any:
             observer = hook.active
-            if observer is None or getattr(hook._guard, "iterating", False):
+            if observer is None:
                 return real_item(environ, key)
             try:
                 value = real_item(environ, key)
@@ -415,29 +425,24 @@ class _Hook:
         @functools.wraps(real_iter)
         def iterate(environ: Any) -> Iterator[Any]:
             observer = hook.active
-            if observer is not None and not _copies_environ():
+            if observer is not None:
                 hook._guarded(observer.variable, ALL_VARIABLES, None)
-            outer = getattr(hook._guard, "iterating", False)
-            hook._guard.iterating = True
-            try:
-                yield from real_iter(environ)
-            finally:
-                hook._guard.iterating = outer
+            yield from real_iter(environ)
 
         kind.__getitem__, kind.__iter__ = getitem, iterate
 
 
 def _copies_environ() -> bool:
-    """Whether the environment is only copied, as for a child process."""
+    """Whether the environment is only copied, as for a child process: `os.environ.copy()`."""
     for frame in _frames():
-        return frame.f_code.co_name in ("copy", "_execute_child") and frame.f_code.co_filename.endswith(
-            (os.sep + "os.py", "subprocess.py")
-        )
+        name = frame.f_code.co_filename
+        if "_collections_abc" not in name:
+            return frame.f_code.co_name == "copy" and name.endswith(("<frozen os>", os.sep + "os.py"))
     return False
 
 
 _EVENTS = (
-    frozenset({"open", "os.listdir", "os.scandir", "sqlite3.connect"})
+    frozenset({"open", "os.listdir", "os.scandir", "os.putenv", "os.unsetenv", "sqlite3.connect"})
     | _PROCESS_EVENTS
     | _SOCKET_EVENTS
     | set(_CHANGING_EVENTS)
