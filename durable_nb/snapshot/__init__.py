@@ -1,0 +1,39 @@
+"""Values to bytes and back: groups of names, their versions, blobs, process state."""
+
+from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
+from durable_nb.snapshot._check import check_round_trip
+from durable_nb.snapshot._definitions import Definitions
+from durable_nb.snapshot._digest import content_digest, digest_text
+from durable_nb.snapshot._manifest import load, save
+from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts
+from durable_nb.snapshot._scan import Problem, Scan, scan
+from durable_nb.snapshot._sign import Keyring, decode, encode, open_signed, seal
+from durable_nb.snapshot._tracker import Before, Delta, Group, Tracker, Version
+
+__all__ = [
+    "Before",
+    "Definitions",
+    "Delta",
+    "FileBlobStore",
+    "Group",
+    "Keyring",
+    "MemoryBlobStore",
+    "Problem",
+    "ProcessState",
+    "Scan",
+    "Tracker",
+    "Version",
+    "address_of",
+    "check_round_trip",
+    "content_digest",
+    "decode",
+    "digest_text",
+    "encode",
+    "load",
+    "looks_secret",
+    "note_starts",
+    "open_signed",
+    "save",
+    "scan",
+    "seal",
+]

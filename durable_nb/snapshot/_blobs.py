@@ -1,0 +1,416 @@
+"""Content-addressed bytes on disk and in memory.
+
+Theory. A blob's name is the BLAKE3 hash of its bytes, so equal bytes are kept once and a blob never changes: it is
+written under a temporary name, synced, given its name and its directory synced. From `TREE_FROM` bytes on the name is
+the hash of the hashes of 1 MiB chunks instead, so that a changed gigabyte can be named without reading the chunks that
+did not change.
+
+Trust. Nothing here follows a symbolic link, and an address is a hexadecimal number before it becomes a path. `get`
+verifies always. `map` verifies once: what was verified is remembered with inode, size and both times, in the process
+and (for large blobs) in the store; a blob that is only believed because of a remembered line is verified again in the
+background, and `settle` says what turned out to be damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from durable_nb.abc import BlobStore, Buffer
+from durable_nb.exceptions import DamagedBlobError, MissingBlobError, ValidationError
+
+CHUNK = 1 << 20
+"""Bytes per chunk of a large blob."""
+
+TREE_FROM = 4 << 20
+"""Bytes from which on a blob's address is the root of its chunk hashes."""
+
+_REMEMBER_FROM = 1 << 20
+"""Bytes from which on a verification is remembered in the store: below, verifying is as quick as looking up."""
+
+_PARALLEL_FROM = 32 << 20
+"""Bytes from which on a blob is hashed while it is being written."""
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class Map(mmap.mmap):
+    """Private copy-on-write memory of a restored buffer; the type tells our maps from a user's own."""
+
+
+def views(data: Buffer | Sequence[Buffer]) -> list[memoryview]:
+    """`data` as flat byte views, without a copy."""
+    parts: Sequence[Buffer] = [data] if isinstance(data, (bytes, bytearray, memoryview)) else data
+    return [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+
+
+def pieces(parts: Sequence[memoryview], size: int = CHUNK) -> Iterator[memoryview]:
+    """The parts cut at multiples of `size` of the joined bytes; a piece never crosses a chunk."""
+    room = size
+    for part in parts:
+        start = 0
+        while start < part.nbytes:
+            piece = part[start : start + room]
+            yield piece
+            start += piece.nbytes
+            room = room - piece.nbytes or size
+
+
+def chunk_hashes(parts: Sequence[memoryview]) -> list[bytes]:
+    """BLAKE3 of each 1 MiB chunk of the joined parts."""
+    found: list[bytes] = []
+    hasher, done = blake3(), 0
+    for piece in pieces(parts):
+        hasher.update(piece)
+        done += piece.nbytes
+        if done == CHUNK:
+            found.append(hasher.digest())
+            hasher, done = blake3(), 0
+    if done:
+        found.append(hasher.digest())
+    return found
+
+
+def root_of(hashes: Sequence[bytes], size: int) -> str:
+    """The address of a large blob, from the hashes of its chunks."""
+    hasher = blake3(b"durable_nb tree 1\0" + size.to_bytes(8, "big"))
+    hasher.update(b"".join(hashes))
+    return hasher.hexdigest()
+
+
+def address_of(data: Buffer | Sequence[Buffer]) -> str:
+    """The name under which a store keeps `data`."""
+    parts = views(data)
+    size = sum(part.nbytes for part in parts)
+    if size >= TREE_FROM:
+        return root_of(chunk_hashes(parts), size)
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _checked(address: str) -> str:
+    if len(address) != 64 or not _HEX.issuperset(address):
+        raise ValidationError(f"not a blob address: {address!r}")
+    return address
+
+
+class MemoryBlobStore(BlobStore):
+    """Blobs in a dict: for tests and for rolling back inside one process."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    def put(self, data: Buffer | Sequence[Buffer]) -> str:
+        address = address_of(data)
+        if address not in self._blobs:
+            self._blobs[address] = b"".join(views(data))
+        return address
+
+    def get(self, address: str) -> bytes:
+        try:
+            return self._blobs[_checked(address)]
+        except KeyError:
+            raise MissingBlobError(address) from None
+
+    def map(self, address: str) -> memoryview:
+        data = self.get(address)
+        if not data:
+            return memoryview(bytearray())
+        block = Map(-1, len(data))
+        block[:] = data
+        return memoryview(block)
+
+    def has(self, address: str) -> bool:
+        return _checked(address) in self._blobs
+
+    def size(self, address: str) -> int:
+        return len(self.get(address))
+
+    def addresses(self) -> Iterator[str]:
+        return iter(list(self._blobs))
+
+    def delete(self, address: str) -> None:
+        self._blobs.pop(_checked(address), None)
+
+
+_Facts = tuple[int, int, int, int]
+
+
+class FileBlobStore(BlobStore):
+    """Blobs as files `ab/<address>` below one directory, mode 0400, never rewritten.
+
+    Args:
+        root: the directory; made with mode 0700 when it is missing.
+        use_maps: False reads instead of mapping (network file systems).
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, use_maps: bool = True) -> None:
+        self.root = Path(root)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._use_maps = use_maps
+        self._lock = threading.Lock()
+        self._verified: dict[str, _Facts] = {}
+        self._remembered: dict[str, _Facts] | None = None
+        self._unsettled: dict[str, None] = {}
+        self._damaged: set[str] = set()
+        self._checker: threading.Thread | None = None
+        self._synced_directories: set[str] = set()
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def put(self, data: Buffer | Sequence[Buffer]) -> str:
+        parts = views(data)
+        size = sum(part.nbytes for part in parts)
+        if size < _PARALLEL_FROM:
+            address = address_of(parts)
+            if not self.has(address):
+                self._publish(self._write_temporary(parts), address)
+            return address
+        return self._put_large(parts, size)
+
+    def _put_large(self, parts: list[memoryview], size: int) -> str:
+        """Hash while writing: together they take little more than the write alone."""
+        hashes: list[bytes] = []
+        hashing = threading.Thread(target=lambda: hashes.extend(chunk_hashes(parts)), name="durable_nb hashing")
+        hashing.start()
+        try:
+            temporary = self._write_temporary(parts)
+        finally:
+            hashing.join()
+        address = root_of(hashes, size)
+        if self.has(address):
+            os.unlink(temporary)
+        else:
+            self._publish(temporary, address)
+        return address
+
+    def _write_temporary(self, parts: Sequence[memoryview]) -> str:
+        path = os.path.join(self.root, f"tmp-{os.getpid()}-{secrets.token_hex(8)}")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o400)
+        try:
+            try:
+                for part in parts:
+                    start = 0
+                    while start < part.nbytes:
+                        start += os.write(descriptor, part[start : start + (64 << 20)])
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
+        return path
+
+    def _publish(self, temporary: str, address: str) -> None:
+        folder = os.path.join(self.root, address[:2])
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        path = os.path.join(folder, address)
+        os.rename(temporary, path)
+        _sync_directory(folder)
+        if address[:2] not in self._synced_directories:
+            _sync_directory(self.root)
+            self._synced_directories.add(address[:2])
+        self._remember(address, _facts(os.lstat(path)))
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def get(self, address: str) -> bytes:
+        with self._open(address) as (descriptor, facts):
+            data = bytearray(facts[1])
+            filled = 0
+            while filled < len(data):
+                count = os.readv(descriptor, [memoryview(data)[filled:]])
+                if count == 0:
+                    raise DamagedBlobError(address)
+                filled += count
+        if address_of(data) != address:
+            raise DamagedBlobError(address)
+        self._remember(address, facts)
+        return bytes(data)
+
+    def map(self, address: str) -> memoryview:
+        with self._open(address) as (descriptor, facts):
+            if facts[1] == 0:
+                return memoryview(bytearray())
+            if not self._use_maps:
+                block = Map(-1, facts[1])
+                os.readv(descriptor, [memoryview(block)]) if facts[1] < 1 << 30 else _read_into(descriptor, block)
+                if address_of(block_view := memoryview(block)) != address:
+                    raise DamagedBlobError(address)
+                return block_view
+            view = memoryview(Map(descriptor, facts[1], access=mmap.ACCESS_COPY))
+            if address in self._damaged:
+                raise DamagedBlobError(address)
+            if self._verified.get(address) != facts:
+                if self._recall().get(address) == facts:
+                    self._verify_later(address)
+                else:
+                    if address_of(view) != address:
+                        raise DamagedBlobError(address)
+                    self._remember(address, facts)
+            return view
+
+    def has(self, address: str) -> bool:
+        try:
+            return stat.S_ISREG(os.lstat(self._path(address)).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def size(self, address: str) -> int:
+        try:
+            return os.lstat(self._path(address)).st_size
+        except FileNotFoundError:
+            raise MissingBlobError(address) from None
+
+    def addresses(self) -> Iterator[str]:
+        for folder in sorted(self.root.iterdir()):
+            if len(folder.name) == 2 and folder.is_dir():
+                for path in sorted(folder.iterdir()):
+                    if len(path.name) == 64 and _HEX.issuperset(path.name):
+                        yield path.name
+
+    def delete(self, address: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(address))
+        with self._lock:
+            self._verified.pop(address, None)
+
+    def temporaries(self) -> Iterator[Path]:
+        """Files that a killed writer left behind; collection removes the old ones."""
+        return self.root.glob("tmp-*")
+
+    # --- verification ----------------------------------------------------------------------------------------
+
+    def settle(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Wait until everything mapped so far is verified; returns the damaged addresses.
+
+        Raises:
+            TimeoutError: when verification takes longer than `timeout` seconds.
+        """
+        checker = self._checker
+        if checker is not None:
+            checker.join(timeout)
+            if checker.is_alive():
+                raise TimeoutError("blobs are still being verified")
+        return tuple(sorted(self._damaged))
+
+    def _verify_later(self, address: str) -> None:
+        with self._lock:
+            self._unsettled[address] = None
+            if self._checker is None:
+                self._checker = threading.Thread(target=self._verify_all, name="durable_nb verifier", daemon=True)
+                self._checker.start()
+
+    def _verify_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._unsettled:
+                    self._checker = None
+                    return
+                address = next(iter(self._unsettled))
+            try:
+                self._verify(address)
+            except (DamagedBlobError, MissingBlobError, OSError):
+                self._damaged.add(address)
+            with self._lock:
+                self._unsettled.pop(address, None)
+
+    def _verify(self, address: str) -> None:
+        with self._open(address) as (descriptor, facts):
+            # A second map: the first one may already hold the user's changes.
+            with mmap.mmap(descriptor, facts[1], access=mmap.ACCESS_READ) as block, memoryview(block) as view:
+                if address_of(view) != address:
+                    raise DamagedBlobError(address)
+        self._verified[address] = facts
+
+    def _remember(self, address: str, facts: _Facts) -> None:
+        with self._lock:
+            self._verified[address] = facts
+            if facts[1] < _REMEMBER_FROM or (self._remembered or {}).get(address) == facts:
+                return
+            line = f"{address} {' '.join(map(str, facts))}\n".encode()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(os.path.join(self.root, "verified"), flags, 0o600)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+            if self._remembered is not None:
+                self._remembered[address] = facts
+
+    def _recall(self) -> dict[str, _Facts]:
+        if self._remembered is None:
+            found: dict[str, _Facts] = {}
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.root, "verified")) as lines:
+                for line in lines:
+                    words = line.split()
+                    # A line torn by a crash is no evidence: its blob is simply verified again.
+                    if len(words) == 5 and all(word.isdigit() for word in words[1:]):
+                        found[words[0]] = (int(words[1]), int(words[2]), int(words[3]), int(words[4]))
+            self._remembered = found
+        return self._remembered
+
+    # --- files -----------------------------------------------------------------------------------------------
+
+    def _path(self, address: str) -> str:
+        return os.path.join(self.root, _checked(address)[:2], address)
+
+    @contextlib.contextmanager
+    def _open(self, address: str) -> Iterator[tuple[int, _Facts]]:
+        _checked(address)
+        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            folder = os.open(os.path.join(self.root, address[:2]), flags | getattr(os, "O_DIRECTORY", 0))
+        except FileNotFoundError:
+            raise MissingBlobError(address) from None
+        except OSError as exc:
+            raise DamagedBlobError(address) from exc
+        try:
+            try:
+                descriptor = os.open(address, flags, dir_fd=folder)
+            except FileNotFoundError:
+                raise MissingBlobError(address) from None
+            except OSError as exc:  # ELOOP: a symbolic link stands where the blob was
+                raise DamagedBlobError(address) from exc
+        finally:
+            os.close(folder)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedBlobError(address)
+            yield descriptor, _facts(status)
+        finally:
+            os.close(descriptor)
+
+
+def _facts(status: os.stat_result) -> _Facts:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read_into(descriptor: int, block: mmap.mmap) -> None:
+    view, filled = memoryview(block), 0
+    while filled < view.nbytes:
+        count = os.readv(descriptor, [view[filled : filled + (64 << 20)]])
+        if count == 0:
+            return
+        filled += count
+
+
+def _sync_directory(path: str | os.PathLike[str]) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

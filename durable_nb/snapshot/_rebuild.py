@@ -1,0 +1,189 @@
+"""Constructors that pickles call: each undoes one rule of `_pickle`.
+
+Their names are part of the stored format. Change one only by adding a new one beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+OWN_BELOW = 1 << 20
+"""Bytes. A smaller array is copied out of the pickle, so that it owns its data and can be resized."""
+
+
+# --- code --------------------------------------------------------------------------------------------------------
+
+
+def code(*arguments: Any) -> CodeType:
+    return CodeType(*arguments)
+
+
+def empty_cell() -> CellType:
+    return CellType()
+
+
+def fill_cell(cell: CellType, contents: tuple[Any, ...]) -> None:
+    if contents:
+        cell.cell_contents = contents[0]
+
+
+def function(code: CodeType, namespace: dict[str, Any], name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
+    return FunctionType(code, namespace, name, None, closure)
+
+
+def dress_function(made: FunctionType, state: Mapping[str, Any]) -> None:
+    made.__defaults__ = state["defaults"]
+    made.__kwdefaults__ = state["kwdefaults"]
+    made.__qualname__ = state["qualname"]
+    made.__module__ = state["module"]
+    made.__doc__ = state["doc"]
+    if state["annotations"]:
+        made.__annotations__ = state["annotations"]
+    made.__dict__.update(state["dict"])
+    if state.get("type_params"):
+        made.__type_params__ = state["type_params"]  # type: ignore[attr-defined]
+
+
+def cached(function: Callable[..., Any], maxsize: int | None, typed: bool, attributes: dict[str, Any]) -> Any:
+    """An `lru_cache` around the function, cold."""
+    made = functools.lru_cache(maxsize=maxsize, typed=typed)(function)
+    made.__dict__.clear()
+    made.__dict__.update(attributes)
+    return made
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+def memory(buffer: Any) -> Any:
+    """A block that arrays share and no name holds."""
+    view = memoryview(buffer)
+    return view.obj if view.nbytes and view.obj is not None and view.nbytes == memoryview(view.obj).nbytes else view
+
+
+def array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, writeable: bool) -> Any:
+    import numpy as np
+
+    made: Any = np.ndarray(shape, dtype=dtype, buffer=buffer, order="F" if order == "F" else "C")
+    if made.nbytes < OWN_BELOW or not made.flags.writeable:
+        made = made.copy(order="F" if order == "F" else "C")
+    if not writeable:
+        made.flags.writeable = False
+    return made
+
+
+def object_array(items: list[Any], dtype: Any, shape: tuple[int, ...], order: str, writeable: bool) -> Any:
+    import numpy as np
+
+    made: Any = np.empty(shape, dtype=dtype, order="F" if order == "F" else "C")
+    flat = made.reshape(-1, order="F" if order == "F" else "C")
+    for position, item in enumerate(items):
+        flat[position] = item
+    made.flags.writeable = writeable
+    return made
+
+
+def view(
+    root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, writeable: bool
+) -> Any:
+    """An array onto memory that other objects of the group use too."""
+    import numpy as np
+
+    if isinstance(root, np.ndarray) and root.dtype.hasobject:
+        flat = root.reshape(-1, order="C" if root.flags.c_contiguous else "F")[offset // root.itemsize :]
+        made: Any = np.lib.stride_tricks.as_strided(flat, shape=shape, strides=strides)
+    else:
+        made = np.ndarray(shape, dtype=dtype, buffer=root, offset=offset, strides=strides)
+    if not writeable and made.flags.writeable:
+        made.flags.writeable = False
+    return made
+
+
+def subclass_array(base: Any, kind: type, state: Any) -> Any:
+    made = base.view(kind)
+    if state:
+        made.__dict__.update(state)
+    return made
+
+
+def memory_view(owner: Any, form: str, shape: tuple[int, ...], offset: int, nbytes: int, readonly: bool) -> memoryview:
+    made = memoryview(owner).cast("B")[offset : offset + nbytes]
+    if form != "B" or len(shape) != 1:
+        made = made.cast(form, shape) if shape else made.cast(form)  # type: ignore[call-overload]
+    return made.toreadonly() if readonly else made
+
+
+# --- containers and links ----------------------------------------------------------------------------------------
+
+
+def dict_view(which: str, owner: dict[Any, Any]) -> Any:
+    return getattr(owner, which)()
+
+
+def proxy(mapping: Any) -> Any:
+    return types.MappingProxyType(mapping)
+
+
+def reference(target: Any) -> Any:
+    return weakref.ref(target)
+
+
+def weak_values(items: Iterable[tuple[Any, Any]]) -> Any:
+    return weakref.WeakValueDictionary(items)
+
+
+def weak_keys(items: Iterable[tuple[Any, Any]]) -> Any:
+    return weakref.WeakKeyDictionary(items)
+
+
+def weak_set(items: Iterable[Any]) -> Any:
+    return weakref.WeakSet(items)
+
+
+def method(function: Any, owner: Any) -> Any:
+    return types.MethodType(function, owner)
+
+
+def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[int], frozen: bool) -> Any:
+    """A set whose iteration order is the stored one: see `_sets`."""
+    kept = list(items)
+    sequence: list[Any] = [kept[step] if step >= 0 else _Filler(fillers[-step - 1]) for step in plan]
+    made = set(dict.fromkeys(sequence))
+    if frozen:
+        return frozenset(dict.fromkeys(sequence))
+    for item in sequence:
+        if type(item) is _Filler:
+            made.discard(item)
+    return made
+
+
+class _Filler:
+    """Takes one slot of a set's table while it is being built."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def __hash__(self) -> int:
+        return self.slot
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+
+def class_skeleton(metaclass: type, name: str, bases: tuple[type, ...], keywords: dict[str, Any]) -> type:
+    return types.new_class(name, bases, {"metaclass": metaclass}, lambda body: body.update(keywords))
+
+
+def class_body(made: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
+    attributes, registered = state
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    for subclass in registered:
+        made.register(subclass)

@@ -1,0 +1,285 @@
+"""What one pass over a group found: its state, what it reaches, and what of it cannot be stored."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import secrets
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import xxhash
+
+from durable_nb.snapshot import _digest
+from durable_nb.snapshot._deep import deeply
+from durable_nb.snapshot._definitions import Definitions
+from durable_nb.snapshot._kinds import Kind
+from durable_nb.snapshot._paths import find_path
+from durable_nb.snapshot._pickle import GroupPickler
+
+TRACK_CHUNKS_FROM = 4 << 20
+"""Bytes from which on the chunk digests of a buffer are kept, to store only chunks that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that cannot be stored, in words for the user."""
+
+    name: str
+    """The variable."""
+    type_name: str
+    """Full name of the type of the object that is in the way."""
+    path: str
+    """Where it is: `x['conn'].session[3]`."""
+    why: str
+    changes_when_touched: bool = True
+    """False for handles: a cell that only reads one does not change it."""
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.type_name}): {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class BufferState:
+    """A large out-of-band buffer as the scan saw it."""
+
+    nbytes: int
+    chunks: tuple[bytes, ...]
+    """XXH3-128 of each 1 MiB chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The result of one pass over the values of a group."""
+
+    names: tuple[str, ...]
+    state: str | None
+    """Equal for an unchanged group within one process; None when only identities were collected."""
+    mutables: dict[str, frozenset[int]]
+    """Per name, ids of the mutable objects it reaches."""
+    shadowed: dict[str, frozenset[int]]
+    """Per name, ids of memory and indexes that pandas shares copy-on-write."""
+    shared: frozenset[int]
+    """Ids of memory owners that several arrays of the group use."""
+    functions: tuple[Any, ...] = ()
+    classes: tuple[type, ...] = ()
+    modules: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    nbytes: int = 0
+    custom: tuple[type, ...] = ()
+    """Types that were reduced by their own rule: what a round trip must check."""
+    buffers: tuple[BufferState, ...] = ()
+    known: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Digests of memory by address and size, valid only right after the scan."""
+
+    @property
+    def storable(self) -> bool:
+        return not self.problems
+
+    @property
+    def changes_when_touched(self) -> bool:
+        """True when part of the group is used up by use, or cannot be looked into."""
+        return any(problem.changes_when_touched for problem in self.problems)
+
+
+class _HashWriter:
+    def __init__(self, on: bool) -> None:
+        self.hash = xxhash.xxh3_128()
+        self.nbytes = 0
+        self.on = on
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self.nbytes += size
+        if self.on:
+            self.hash.update(data)
+        return size
+
+
+class _Scanner:
+    def __init__(self, definitions: Definitions, hashing: bool) -> None:
+        self.writer = _HashWriter(hashing)
+        self.buffers: list[BufferState] = []
+        self.known: dict[tuple[int, int], bytes] = {}
+        self.hashing = hashing
+        self.pickler = GroupPickler(self.writer, definitions, buffer_callback=self._buffer)
+        self.failures: list[tuple[str, Any, str]] = []
+
+    def _buffer(self, buffer: pickle.PickleBuffer) -> None:
+        view = buffer.raw()
+        self.writer.nbytes += view.nbytes
+        if not self.hashing:
+            return
+        chunks = _digest.chunk_digests(view)
+        digest = _digest.join_digests(chunks, view.nbytes)
+        self.writer.hash.update(digest)
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None and view.nbytes:
+            address = numpy.frombuffer(view, dtype=numpy.uint8).__array_interface__["data"][0]
+            self.known[address, view.nbytes] = digest
+        if view.nbytes >= TRACK_CHUNKS_FROM:
+            self.buffers.append(BufferState(view.nbytes, tuple(chunks)))
+
+    def dump(self, name: str, value: Any) -> None:
+        pickler = self.pickler
+        pickler.current = value
+        self.writer.write(name.encode("utf-8", "surrogatepass") + b"\0")
+        try:
+            try:
+                pickler.dump(value)
+            except RecursionError:
+                deeply(lambda: pickler.dump(value))
+        except RecursionError:
+            self.failures.append((name, value, "it is nested too deeply"))
+        except MemoryError:
+            raise
+        except Exception as exc:  # whatever user code in a reducer raises is the answer to "can it be stored"
+            self.failures.append((name, value, f"{str(exc).splitlines()[0] if str(exc) else type(exc).__name__}"))
+
+
+@contextlib.contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Warnings that reducers give are not the user's; the filters stay untouched, since changing them shows."""
+    shown = warnings.showwarning
+    warnings.showwarning = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing: bool = True) -> Scan:
+    """One pass over named values.
+
+    Args:
+        pairs: names and values, in a stable order.
+        definitions: of the notebook.
+        hashing: False collects identities only, and costs nothing per byte of arrays.
+    """
+    scanner = _Scanner(definitions, hashing)
+    pickler = scanner.pickler
+    everything: dict[int, Any] = {}
+    shadow: dict[int, Any] = {}
+    reached: dict[str, set[int]] = {}
+    shadowed: dict[str, set[int]] = {}
+    weak: dict[str, list[int]] = {}
+    weak_targets: dict[int, Any] = {}
+    with quiet_warnings():
+        for name, value in pairs:
+            scanner.dump(name, value)
+            reached[name], shadowed[name] = set(pickler.seen), set(pickler.shadowed)
+            for found, kept in ((pickler.seen, everything), (pickler.shadowed, shadow)):
+                for key, item in found.items():
+                    kept.setdefault(key, item)
+            weak[name] = [id(target) for target in pickler.weak]
+            weak_targets.update((id(target), target) for target in pickler.weak)
+            pickler.seen, pickler.shadowed, pickler.weak = {}, {}, []
+    foreign = [(id(array), id(owner), type(owner)) for array, owner in pickler.foreign]
+    pickler.foreign.clear()
+    problems = _problems(pairs, scanner, weak, weak_targets, everything)
+    functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
+    owners, modules, custom = pickler.owners, frozenset(pickler.modules), tuple(pickler.custom)
+    del pickler, scanner.pickler, weak_targets, found, kept
+    item = value = None
+    passing = _passing(everything) | _passing(shadow)
+    problems += _foreign_problems(pairs, foreign, passing, reached, shadowed)
+    for name, targets in weak.items():
+        reached[name].update(targets)
+    return Scan(
+        names=tuple(name for name, _ in pairs),
+        state=_state(scanner, problems) if hashing else None,
+        mutables={name: frozenset(ids - passing) for name, ids in reached.items()},
+        shadowed={name: frozenset(ids - passing) for name, ids in shadowed.items()},
+        shared=_shared(owners, passing),
+        functions=functions,
+        classes=classes,
+        modules=modules,
+        problems=tuple(problems),
+        nbytes=scanner.writer.nbytes,
+        custom=custom,
+        buffers=tuple(scanner.buffers),
+        known=scanner.known,
+    )
+
+
+def _state(scanner: _Scanner, problems: list[Problem]) -> str:
+    if scanner.failures:
+        return secrets.token_hex(16)  # an incomplete pass proves nothing, so it equals nothing
+    for problem in problems:
+        scanner.writer.hash.update(str(problem).encode("utf-8", "surrogatepass"))
+    return scanner.writer.hash.hexdigest()
+
+
+def _passing(everything: dict[int, Any]) -> set[int]:
+    """Ids of objects that only the pass refers to: made by reducers, gone when it ends.
+
+    Parents were met before their children, so that taking them in order frees a made dict before its made values are
+    looked at.
+    """
+    value: Any = object()
+    alone = sys.getrefcount(value)
+    found: set[int] = set()
+    for key in list(everything):
+        value = everything.pop(key)
+        if sys.getrefcount(value) <= alone:
+            found.add(key)
+    return found
+
+
+def _shared(owners: dict[int, set[int]], passing: set[int]) -> frozenset[int]:
+    return frozenset(owner for owner, users in owners.items() if len(users - passing) > 1)
+
+
+def _problems(
+    pairs: Sequence[tuple[str, Any]],
+    scanner: _Scanner,
+    weak: dict[str, list[int]],
+    weak_targets: dict[int, Any],
+    everything: dict[int, Any],
+) -> list[Problem]:
+    found = []
+    for obstacle in scanner.pickler.obstacles.values():
+        name, path = _place(pairs, obstacle.target)
+        found.append(Problem(name, obstacle.type_name, path, obstacle.why, obstacle.kind is not Kind.HANDLE))
+    for name, value, why in scanner.failures:
+        found.append(Problem(name, _type_name(value), name, why))
+    for name, targets in weak.items():
+        for target in targets:
+            if target not in everything:
+                kind = _type_name(weak_targets[target])
+                found.append(Problem(name, "weakref.ReferenceType", name, f"nothing stored with it holds its {kind}", False))
+    return found
+
+
+def _foreign_problems(
+    pairs: Sequence[tuple[str, Any]],
+    foreign: list[tuple[int, int, type]],
+    passing: set[int],
+    reached: dict[str, set[int]],
+    shadowed: dict[str, set[int]],
+) -> list[Problem]:
+    """Arrays in memory that something else of the group, or another array, uses as well."""
+    lasting = [entry for entry in foreign if entry[0] not in passing]
+    owners = [owner for _, owner, _ in lasting]
+    found = []
+    for array, owner, kind in lasting:
+        if owners.count(owner) > 1:
+            name = next((name for name, ids in reached.items() if array in ids), pairs[0][0])
+            why = f"it shares the memory of a {kind.__name__} with another array"
+            found.append(Problem(name, "numpy.ndarray", name, why))
+    return found
+
+
+def _place(pairs: Sequence[tuple[str, Any]], target: Any) -> tuple[str, str]:
+    for name, value in pairs:
+        path = find_path(name, value, target)
+        if path != name or value is target:
+            return name, path
+    return pairs[0][0], pairs[0][0]
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

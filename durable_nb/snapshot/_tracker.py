@@ -1,0 +1,611 @@
+"""The live session's picture of its namespace: which names belong together, what changed, which version each has.
+
+Theory. Names that reach a common mutable object are one *group*: what a cell does through one of them shows in the
+others. Groups are found by the identities that a pass over the values collects. Around a cell:
+
+* `before` makes sure that every name the cell may touch has been passed over, so that there is a state to compare with;
+* `after` finds names that were rebound (by identity, over all bindings: a `global` statement in a function leaves no
+  other trace), passes over what was touched or rebound, regroups, and gives changed names their new versions.
+
+Invariants.
+* A group whose members the cell could not reach is not looked at, so cost follows what a cell touches.
+* A group is changed when its state differs, when its members differ, or when it holds something that cannot be looked
+  into. In doubt it is changed.
+* A version is the content of the whole group where that has a canonical form, else the lineage of the cell that made
+  it. Display results (`Out[3]`) are members like others, but the versions of other names do not speak of them: their
+  numbers depend on how often cells were run.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from durable_nb.snapshot._buffers import StoredBuffers
+from durable_nb.snapshot._definitions import Definitions, default_filename
+from durable_nb.snapshot._digest import content_digest, digest_text
+from durable_nb.snapshot._kinds import ATOMS
+from durable_nb.snapshot._process import ProcessState, note_starts
+from durable_nb.snapshot._scan import Problem, Scan, scan
+
+_ALWAYS_HIDDEN = re.compile(r"_|__|___|_i+|_i\d+|_\d+|_[dio]h|In|Out|__\w+__")
+_USUALLY_HIDDEN = frozenset({"get_ipython", "exit", "quit", "open", "display"})
+_OUT = re.compile(r"Out\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The identity of a name's value."""
+
+    text: str
+    exact: bool
+    """True when equal text means equal content: the name may be stored and given back."""
+    kind: str
+    """`content`, `lineage`, `dirty` (reading it forbids a checkpoint) or `missing` (no such name)."""
+    producer: str = ""
+    """Fingerprint of the cell that made it; empty when no cell did."""
+
+
+MISSING = Version("missing", True, "missing")
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Names that share a mutable object, and what the last pass over them found."""
+
+    names: tuple[str, ...]
+    scan: Scan | None = None
+    doubtful: bool = False
+    """Something ran outside of cells that may have changed it."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return () if self.scan is None else self.scan.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What `after` compares with."""
+
+    marks: Mapping[str, _Mark]
+    states: Mapping[str, tuple[tuple[str, ...], str | None]]
+    """Per touched name, its group's names and state."""
+    process: ProcessState
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a cell did to the names and to the process."""
+
+    changed: dict[str, Version]
+    deleted: tuple[str, ...]
+    groups: list[Group]
+    problems: tuple[Problem, ...]
+    process: dict[str, Any]
+    """Changed process state, to be stored and re-applied: see `ProcessState`."""
+    tracker: Tracker = field(repr=False)
+
+    @property
+    def storable(self) -> bool:
+        """True when every changed value can be given back."""
+        return not self.problems
+
+
+class _Mark:
+    """The identity of a bound value, kept without keeping the value: memory stays the user's.
+
+    Numbers and strings are kept, because their addresses are reused at once. Other values are remembered weakly where
+    their type allows it, else by address.
+    """
+
+    __slots__ = ("_atom", "_id", "_weak")
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        self._atom = value if type(value) in ATOMS else None
+        self._weak: weakref.ref[Any] | None = None
+        if type(value) not in ATOMS:
+            try:
+                self._weak = weakref.ref(value)
+            except TypeError:
+                self._weak = None
+
+    def same(self, value: Any) -> bool:
+        if id(value) != self._id:
+            return False
+        return self._weak is None or self._weak() is value
+
+
+class Tracker:
+    """Follows the names of one namespace.
+
+    Args:
+        namespace: the notebook's globals.
+        hidden: names that belong to the shell; one that the user binds anew is the user's.
+        filename_for: gives the file name under which this process knows a cell's source.
+        process: how process state is read; the default knows what ships with Python, NumPy, pandas and matplotlib.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        *,
+        hidden: Iterable[str] = (),
+        filename_for: Callable[[str], str] = default_filename,
+        capture: Callable[[], ProcessState] = ProcessState.capture,
+    ) -> None:
+        self.namespace = namespace
+        self.definitions = Definitions(namespace)
+        self.filename_for = filename_for
+        self._hidden = {name: namespace.get(name) for name in {*hidden, *_USUALLY_HIDDEN} if name in namespace}
+        self._capture = capture
+        self._groups: dict[str, Group] = {}
+        self._index: dict[int, Group] = {}
+        self._shadow_groups: dict[int, Group] = {}
+        self._shadow_index: dict[int, set[int]] = {}
+        self._versions: dict[str, Version] = {}
+        self._dirty: set[str] = set()
+        self.buffers = StoredBuffers()
+        self._marks: dict[str, _Mark] = {}
+        note_starts()
+        bindings = self.bindings()
+        self.definitions.note(bindings.values())
+        self._marks = self._mark(bindings)
+
+    # --- names -------------------------------------------------------------------------------------------------
+
+    def bindings(self) -> dict[str, Any]:
+        """The user's names and values, with display results as `Out[n]`."""
+        hidden = self._hidden
+        found = {
+            name: value
+            for name, value in self.namespace.items()
+            if not (name in hidden and hidden[name] is value) and not _is_shells(name)
+        }
+        for number, value in self._displayed().items():
+            found[f"Out[{number}]"] = value
+        return found
+
+    def _displayed(self) -> dict[int, Any]:
+        displayed = self.namespace.get("_oh")
+        return displayed if isinstance(displayed, dict) else {}
+
+    def value(self, name: str) -> Any:
+        """The value of a name or display result; `KeyError` when there is none."""
+        number = _OUT.fullmatch(name)
+        return self._displayed()[int(number[1])] if number else self.namespace[name]
+
+    def bind(self, name: str, value: Any) -> None:
+        """Bind a name or a display result, without any tracking."""
+        number = _OUT.fullmatch(name)
+        if number:
+            self.namespace.setdefault("_oh", {})[int(number[1])] = value
+            self.namespace[f"_{number[1]}"] = value
+        else:
+            self.namespace[name] = value
+
+    def unbind(self, name: str) -> None:
+        number = _OUT.fullmatch(name)
+        if number:
+            self._displayed().pop(int(number[1]), None)
+            self.namespace.pop(f"_{number[1]}", None)
+        else:
+            self.namespace.pop(name, None)
+
+    @staticmethod
+    def _mark(bindings: Mapping[str, Any]) -> dict[str, _Mark]:
+        return {name: _Mark(value) for name, value in bindings.items()}
+
+    # --- around a cell -----------------------------------------------------------------------------------------
+
+    def before(self, touched: Iterable[str]) -> Before:
+        """Make sure that there is something to compare with. Call right before the cell runs."""
+        bindings = self._catch_up()
+        wanted = [name for name in touched if name in bindings]
+        for name in wanted:
+            self._scanned(name)
+        for name in bindings:
+            if self._group(name).scan is None:
+                self._pass_over(self._group(name), hashing=False)
+        states = {}
+        for name in wanted:
+            group = self._groups[name]
+            states[name] = (group.names, None if group.scan is None else group.scan.state)
+        self._marks = self._mark(bindings)
+        return Before(self._marks, states, self._capture())
+
+    def after(
+        self,
+        before: Before,
+        touched: Iterable[str],
+        *,
+        fingerprint: str,
+        nonce: str | None = None,
+        binds: Iterable[str] = (),
+    ) -> Delta:
+        """What the cell did. Call right after it ran.
+
+        Args:
+            before: what `before` returned.
+            touched: names that the cell may have read or written.
+            fingerprint: the cell's, from which lineage versions follow.
+            nonce: makes lineage versions of storable values unique: the cell was run again on purpose.
+            binds: names that the cell assigns; they are part of the delta even if bound to the same object as before.
+        """
+        bindings = self.bindings()
+        self.definitions.note(bindings.values())
+        rebound = [name for name, value in bindings.items() if not _unmoved(before.marks, name, value)]
+        deleted = tuple(name for name in before.marks if name not in bindings)
+        again = [name for name in binds if name in bindings]
+        look = [name for name in bindings if name in {*touched, *rebound}]
+        changed = self._regroup(bindings, look, {*rebound}, deleted, before.states)
+        for name in again:
+            if self._groups[name] not in changed:
+                changed.append(self._groups[name])
+        self._dirty.difference_update(rebound, again, deleted)
+        versions: dict[str, Version] = {}
+        for group in changed:
+            versions |= self._new_versions(group, fingerprint, nonce)
+        self._marks = self._mark(bindings)
+        problems = tuple(problem for group in changed for problem in group.problems)
+        process = ProcessState.diff(before.process, self._capture())
+        return Delta(versions, deleted, changed, problems, process, self)
+
+    # --- versions ----------------------------------------------------------------------------------------------
+
+    def version(self, name: str) -> Version:
+        """The version of a name now; computed when nothing is known of it yet."""
+        bindings = self._catch_up()
+        if name not in bindings:
+            return MISSING
+        if name in self._dirty:
+            return Version(secrets.token_hex(16), False, "dirty")
+        group = self._group(name)
+        if group.doubtful:
+            self._recheck(group)
+            group = self._group(name)
+        known = self._versions.get(name)
+        if known is None:
+            self._new_versions(self._scanned(name), None, None)
+            known = self._versions[name]
+        return known
+
+    def mark_dirty(self, names: Iterable[str]) -> None:
+        """A failed cell left these: nothing that reads them is checkpointed until a completed cell binds them."""
+        for name in names:
+            self._dirty.update(self._groups[name].names if name in self._groups else (name,))
+
+    def invalidate(self, names: Iterable[str] | None = None) -> None:
+        """Something ran outside of cells: look again before trusting what is known of these names (None: of all)."""
+        for name in self._groups if names is None else names:
+            if name in self._groups:
+                self._groups[name].doubtful = True
+
+    def functions_of(self, name: str) -> tuple[Any, ...]:
+        """Notebook functions and classes that the value reaches."""
+        found = self._reached(name)
+        return () if found is None else (*found.functions, *found.classes)
+
+    def modules_of(self, name: str) -> frozenset[str]:
+        """Top-level packages whose classes or functions the value uses."""
+        found = self._reached(name)
+        return frozenset() if found is None else found.modules
+
+    def group_of(self, name: str) -> Group | None:
+        """The group of a bound name."""
+        return self._group(name) if name in self.bindings() else None
+
+    def _reached(self, name: str) -> Scan | None:
+        if name not in self.bindings():
+            return None
+        group = self._group(name)
+        if group.scan is None:
+            self._pass_over(group, hashing=False)
+        return group.scan
+
+    # --- restored values -----------------------------------------------------------------------------------------
+
+    def replaced(self, names: Collection[str], versions: Mapping[str, Version], deleted: Iterable[str]) -> None:
+        """Names were bound by a restore: take their versions as given; what they were grouped with is looked at again.
+
+        Args:
+            names: one group.
+            versions: per name.
+            deleted: names that were unbound.
+        """
+        for name in [*names, *deleted]:
+            self._leave(name)
+        group = Group(tuple(names))
+        for name in names:
+            self._groups[name] = group
+            self._versions[name] = versions[name]
+            self._dirty.discard(name)
+            self._marks[name] = _Mark(self.value(name))
+        for name in deleted:
+            self._marks.pop(name, None)
+            self._dirty.discard(name)
+
+    def _leave(self, name: str) -> None:
+        """Take a name out of its group; the others' versions no longer say what they are grouped with."""
+        group = self._groups.pop(name, None)
+        self._versions.pop(name, None)
+        if group is None:
+            return
+        self._forget(group)
+        rest = tuple(other for other in group.names if other != name and self._groups.get(other) is group)
+        if rest:
+            smaller = Group(rest)
+            for other in rest:
+                old = self._versions.get(other)
+                self._groups[other] = smaller
+                if old is not None and len(rest) + 1 == len(group.names):
+                    self._versions[other] = _parted(old, rest)
+
+    # --- passes ------------------------------------------------------------------------------------------------
+
+    def _group(self, name: str) -> Group:
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Group((name,))
+        return group
+
+    def _scanned(self, name: str) -> Group:
+        """The group of a name, with a state."""
+        group = self._group(name)
+        if group.doubtful:
+            self._recheck(group)
+            group = self._group(name)
+        if group.scan is None or group.scan.state is None:
+            self._pass_over(group, hashing=True)
+            group = self._groups[name]
+        return group
+
+    def _pass_over(self, group: Group, *, hashing: bool) -> None:
+        """Scan a group; when it turns out to share objects with others, they become one."""
+        found = self._scan(group.names, hashing=hashing)
+        group.scan = found
+        others = {id(other): other for other in self._linked_groups(found) if other is not group}
+        if not others:
+            self._remember(group)
+            return
+        names = {*group.names, *(name for other in others.values() for name in other.names)}
+        merged = Group(self._ordered(names))
+        for other in others.values():
+            self._forget(other)
+        merged.scan = self._scan(merged.names, hashing=hashing)
+        for name in merged.names:
+            self._groups[name] = merged
+            # The version spoke of a smaller group; nobody changed a value, so it can still be told by content.
+            old = self._versions.pop(name, None)
+            if old is not None and old.kind != "content":
+                self._versions[name] = _parted(old, merged.names)
+        self._remember(merged)
+
+    def _scan(self, names: Iterable[str], *, hashing: bool = True) -> Scan:
+        return scan([(name, self.value(name)) for name in names], self.definitions, hashing=hashing)
+
+    def _ordered(self, names: Iterable[str]) -> tuple[str, ...]:
+        wanted = set(names)
+        return tuple(name for name in self.bindings() if name in wanted)
+
+    def _remember(self, group: Group) -> None:
+        assert group.scan is not None
+        for ids in group.scan.mutables.values():
+            for key in ids:
+                self._index[key] = group
+        for ids in group.scan.shadowed.values():
+            for key in ids:
+                self._shadow_index.setdefault(key, set()).add(id(group))
+                self._shadow_groups[id(group)] = group
+
+    def _forget(self, group: Group) -> None:
+        if group.scan is None:
+            return
+        for ids in group.scan.mutables.values():
+            for key in ids:
+                if self._index.get(key) is group:
+                    del self._index[key]
+        for ids in group.scan.shadowed.values():
+            for key in ids:
+                holders = self._shadow_index.get(key)
+                if holders is not None:
+                    holders.discard(id(group))
+                    if not holders:
+                        del self._shadow_index[key]
+        self._shadow_groups.pop(id(group), None)
+
+    def _linked_groups(self, found: Scan) -> Iterator[Group]:
+        """Groups that share a mutable object with this scan (memory of pandas links to plain arrays only)."""
+        for ids in found.mutables.values():
+            for key in ids:
+                if key in self._index:
+                    yield self._index[key]
+                for holder in self._shadow_index.get(key, ()):
+                    yield self._shadow_groups[holder]
+        for ids in found.shadowed.values():
+            for key in ids:
+                if key in self._index:
+                    yield self._index[key]
+
+    # --- regrouping --------------------------------------------------------------------------------------------
+
+    def _regroup(
+        self,
+        bindings: Mapping[str, Any],
+        look: Iterable[str],
+        rebound: set[str],
+        deleted: Iterable[str],
+        states: Mapping[str, tuple[tuple[str, ...], str | None]],
+    ) -> list[Group]:
+        """Pass over what may have changed, form the groups anew, and return those that changed."""
+        broken = {id(self._groups[name]): self._groups[name] for name in [*look, *deleted] if name in self._groups}
+        units: list[tuple[str, ...]] = []
+        for group in broken.values():
+            self._forget(group)
+            rest = tuple(name for name in group.names if name in bindings and name not in rebound)
+            if rest:
+                units.append(rest)
+        inside = {name for unit in units for name in unit}
+        units += [(name,) for name in look if name not in inside]
+        for name in deleted:
+            self._groups.pop(name, None)
+            self._versions.pop(name, None)
+        scans = [self._scan(unit) for unit in units]
+        for absorbed in self._absorbed(scans):
+            self._forget(absorbed)
+            units.append(absorbed.names)
+            scans.append(absorbed.scan if absorbed.scan is not None else self._scan(absorbed.names))
+        changed = []
+        for names, found in self._components(bindings, units, scans):
+            group = Group(names, found)
+            old_names, old_state = states.get(names[0], ((), None))
+            same = old_names == names and not rebound.intersection(names) and old_state == found.state
+            for name in names:
+                self._groups[name] = group
+            self._remember(group)
+            if not same or old_state is None or found.changes_when_touched:
+                changed.append(group)
+        return changed + self._class_users(changed)
+
+    def _absorbed(self, scans: list[Scan]) -> list[Group]:
+        """Untouched groups that what the cell made is linked to."""
+        found: dict[int, Group] = {}
+        for item in scans:
+            for group in self._linked_groups(item):
+                found[id(group)] = group
+        return list(found.values())
+
+    def _components(
+        self, bindings: Mapping[str, Any], units: list[tuple[str, ...]], scans: list[Scan]
+    ) -> Iterator[tuple[tuple[str, ...], Scan]]:
+        links = _Links()
+        holders: dict[int, str] = {}
+        for item in scans:
+            for name, ids in item.mutables.items():
+                links.add(name)
+                for key in ids:
+                    links.join(name, holders.setdefault(key, name))
+        for item in scans:
+            for name, ids in item.shadowed.items():
+                for key in ids:
+                    if key in holders:
+                        links.join(name, holders[key])
+        place = {name: number for number, name in enumerate(bindings)}
+        whole = {frozenset(unit): item for unit, item in zip(units, scans, strict=True)}
+        for component in links.components():
+            names = tuple(sorted(component, key=place.__getitem__))
+            found = whole.get(frozenset(names))
+            if found is None or found.names != names or found.state is None:
+                found = self._scan(names)
+            yield names, found
+
+    def _class_users(self, changed: list[Group]) -> list[Group]:
+        """Groups with instances of a class whose own state a cell changed: their versions speak of it."""
+        classes = {
+            id(value)
+            for group in changed
+            for name in group.names
+            if isinstance(value := self.value(name), type) and self.definitions.owns(value) and name in self._versions
+        }
+        if not classes:
+            return []
+        found = {id(group): group for group in changed}
+        users = []
+        for group in {id(group): group for group in self._groups.values()}.values():
+            if id(group) in found or group.scan is None:
+                continue
+            if any(id(cls) in classes for cls in group.scan.classes):
+                if group.scan.state is None:
+                    group.scan = self._scan(group.names)
+                users.append(group)
+        return users
+
+    # --- versions ----------------------------------------------------------------------------------------------
+
+    def _new_versions(self, group: Group, fingerprint: str | None, nonce: str | None) -> dict[str, Version]:
+        found = group.scan
+        assert found is not None
+        content: str | None = None
+        if found.storable:
+            named = sorted(name for name in group.names if not _OUT.fullmatch(name)) or sorted(group.names)
+            pairs = [("Out" if _OUT.fullmatch(name) else name, self.value(name)) for name in named]
+            content = content_digest(
+                pairs, refer=self.definitions.refer_with_state, shared=found.shared, known=dict(found.known)
+            )
+        found.known.clear()
+        versions = {name: self._version_of(name, found, content, fingerprint, nonce) for name in group.names}
+        self._versions |= versions
+        return versions
+
+    def _version_of(
+        self, name: str, found: Scan, content: str | None, fingerprint: str | None, nonce: str | None
+    ) -> Version:
+        if content is not None:
+            return Version(content, True, "content", fingerprint or "")
+        if fingerprint is None:
+            return Version(secrets.token_hex(16), False, "dirty")
+        again = nonce if nonce is not None and found.storable else ""
+        return Version(digest_text("lineage", fingerprint, name, again), found.storable, "lineage", fingerprint)
+
+    def _catch_up(self) -> dict[str, Any]:
+        """Notice names that were bound or deleted outside of cells; returns the bindings."""
+        bindings = self.bindings()
+        self.definitions.note(bindings.values())
+        strange = [name for name, value in bindings.items() if not _unmoved(self._marks, name, value)]
+        gone = [name for name in self._marks if name not in bindings]
+        if strange or gone:
+            for group in self._regroup(bindings, strange, set(strange), gone, {}):
+                self._new_versions(group, None, None)
+            self._marks = self._mark(bindings)
+        return bindings
+
+    def _recheck(self, group: Group) -> None:
+        """Look at a doubtful group again; what changed has no producer."""
+        group.doubtful = False
+        old = group.scan.state if group.scan is not None else None
+        states = {name: (group.names, old) for name in group.names}
+        for changed in self._regroup(self.bindings(), group.names, set(), (), states):
+            self._new_versions(changed, None, None)
+
+
+class _Links:
+    """Union-find over names."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        self._parents.setdefault(name, name)
+
+    def top(self, name: str) -> str:
+        while self._parents[name] != name:
+            self._parents[name] = name = self._parents[self._parents[name]]
+        return name
+
+    def join(self, left: str, right: str) -> None:
+        if left != right:
+            self._parents[self.top(left)] = self.top(right)
+
+    def components(self) -> list[set[str]]:
+        found: dict[str, set[str]] = {}
+        for name in self._parents:
+            found.setdefault(self.top(name), set()).add(name)
+        return list(found.values())
+
+
+def _is_shells(name: str) -> bool:
+    return (name[:1] == "_" or name in ("In", "Out")) and _ALWAYS_HIDDEN.fullmatch(name) is not None
+
+
+def _unmoved(marks: Mapping[str, _Mark], name: str, value: Any) -> bool:
+    mark = marks.get(name)
+    return mark is not None and mark.same(value)
+
+
+def _parted(old: Version, names: Collection[str]) -> Version:
+    """The version of a name whose group lost or won members while its own value stayed."""
+    return Version(digest_text("regrouped", old.text, *sorted(names)), old.exact, old.kind, old.producer)
