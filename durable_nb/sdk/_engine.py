@@ -1,0 +1,96 @@
+"""Where handlers find a store, and cells their context. Filled by the layers above; the SDK knows only these hooks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.exceptions import InvalidStateError
+
+if TYPE_CHECKING:
+    from durable_nb.sdk._driver import Driver
+    from durable_nb.sdk.context import DurableContext
+    from durable_nb.sdk.execution import DurableHandler
+
+_open: Callable[[Any], Driver] | None = None
+_COMPOSITION_ROOT = "durable_nb.runtime"
+
+_cell: ContextVar[DurableContext | None] = ContextVar("durable_nb_cell", default=None)
+_cell_of_kernel: list[DurableContext] = []
+"""The running cell's context where context variables do not reach: threads that the cell started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """The result of a handler that ran as part of a cell."""
+
+    value: Any
+
+
+def set_opener(opener: Callable[[Any], Driver]) -> None:
+    """Say how a store becomes a driver."""
+    global _open  # noqa: PLW0603 - the one place where layers above are known
+    _open = opener
+
+
+def driver_for(store: Any) -> Driver:
+    """The driver of a store (None: the default store)."""
+    if _open is None:
+        # By name: a static import would turn the layers upside down.
+        importlib.import_module(_COMPOSITION_ROOT)
+    if _open is None:
+        raise InvalidStateError(f"{_COMPOSITION_ROOT} did not say how stores are opened")
+    return _open(store)
+
+
+def enter_cell(context: DurableContext) -> Callable[[], None]:
+    """Make `context` the running cell's; returns what ends that."""
+    token = _cell.set(context)
+    _cell_of_kernel.append(context)
+
+    def leave() -> None:
+        _cell_of_kernel.remove(context)
+        try:
+            _cell.reset(token)
+        except ValueError:
+            _cell.set(None)  # an awaiting cell ended in another context than it began in
+
+    return leave
+
+
+def current_cell_context() -> DurableContext:
+    """The running cell's context.
+
+    Raises:
+        InvalidStateError: no durable cell runs.
+    """
+    context = running_cell()
+    if context is None:
+        raise InvalidStateError(
+            "there is no durable cell running: `durable_nb.context` is for code in a durable cell; "
+            "handlers get their context as an argument"
+        )
+    return context
+
+
+def running_cell() -> DurableContext | None:
+    """The running cell's context, or None."""
+    found = _cell.get()
+    if found is not None:
+        return found
+    return _cell_of_kernel[-1] if _cell_of_kernel else None
+
+
+def nested_run(handler: DurableHandler[Any, Any], event: Any, name: str | None) -> Nested | None:
+    """Run a handler as part of the running cell; None when no cell runs."""
+    context = running_cell()
+    run_handler = getattr(context, "run_handler", None)
+    if context is None or run_handler is None:
+        return None
+    return Nested(run_handler(handler, event, name))
+
+
+__all__ = ["current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell", "set_opener"]

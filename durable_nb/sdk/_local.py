@@ -1,0 +1,180 @@
+"""Time, and news from outside, inside one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from durable_nb.abc import Clock, Executor
+
+POLL_SECONDS = 0.2
+"""How often a waiting execution looks for what another process has written."""
+
+
+class Bell:
+    """Rings when something happened to an execution: a callback completed, a cancel was asked for.
+
+    A waiter remembers the number of rings it has seen, so that none between two waits is lost.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rings = 0
+        self.listeners: set[Callable[[], None]] = set()
+        """Called at every ring, in the thread that rings."""
+
+    @property
+    def rings(self) -> int:
+        """How often it has rung."""
+        return self._rings
+
+    def ring(self) -> None:
+        """Wake every waiter."""
+        with self._condition:
+            self._rings += 1
+            self._condition.notify_all()
+        for listener in tuple(self.listeners):
+            listener()
+
+    def wait(self, seen: int, timeout: float | None) -> bool:
+        """Wait until it has rung more than `seen` times; False when `timeout` passed first."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._rings != seen, timeout)
+
+
+_bells: weakref.WeakValueDictionary[str, Bell] = weakref.WeakValueDictionary()
+_bells_lock = threading.Lock()
+
+
+def bell_of(execution_id: str) -> Bell:
+    """The bell of an execution, shared by everybody in this process."""
+    with _bells_lock:
+        bell = _bells.get(execution_id)
+        if bell is None:
+            bell = _bells[execution_id] = Bell()
+        return bell
+
+
+class EngineClock(Clock):
+    """The time of an engine. Waits and retries use `now`; limits on the outside world (callbacks) use `real`."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def real(self) -> float:
+        """The wall clock, also where `now` is skipped ahead."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Held while code runs: a clock that skips must not do so meanwhile."""
+        yield
+
+    def wait(self, bell: Bell, seen: int, *, until: float | None, real_until: float | None, poll: bool) -> None:
+        """Return when the bell has rung, a time has come, or (with `poll`) it is time to look at the journal."""
+        limits = [POLL_SECONDS] if poll else []
+        if until is not None:
+            limits.append(until - self.now())
+        if real_until is not None:
+            limits.append(real_until - self.real())
+        bell.wait(seen, max(0.0, min(limits)) if limits else None)
+
+
+class SystemClock(EngineClock):
+    """The machine's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """What a suspended piece of code waits for; the first of these wakes it."""
+
+    at: float | None = None
+    """A moment of `EngineClock.now`."""
+    real_at: float | None = None
+    """A moment of `EngineClock.real`."""
+    operations: frozenset[str] = frozenset()
+    """Operations that the outside completes."""
+
+    def join(self, other: Wake) -> Wake:
+        """Whichever comes first."""
+        return Wake(
+            _earliest(self.at, other.at), _earliest(self.real_at, other.real_at), self.operations | other.operations
+        )
+
+    @property
+    def due(self) -> float | None:
+        """The earliest moment of either clock; equal clocks everywhere but in tests."""
+        return _earliest(self.at, self.real_at)
+
+
+def _earliest(one: float | None, two: float | None) -> float | None:
+    if one is None or two is None:
+        return two if one is None else one
+    return min(one, two)
+
+
+class ThreadPool(Executor):
+    """Threads that are started when none is idle: a batch inside a batch must never wait for a free one."""
+
+    def __init__(self, name: str = "durable_nb branch") -> None:
+        self._name = name
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run `call` in a thread, with the caller's context variables."""
+        future: Future[Any] = Future()
+        context = copy_context()
+
+        def task() -> None:
+            try:
+                result = context.run(call)
+            except BaseException as error:  # noqa: BLE001 - the future carries it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            else:
+                thread = threading.Thread(target=self._serve, name=f"{self._name} {len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._work.put(task)
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            task = self._work.get()
+            if task is None:
+                return
+            task()
+            with self._lock:
+                self._idle += 1
+
+    def shutdown(self) -> None:
+        """Let the threads end, and wait for them."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+            self._idle = 0
+        for _ in threads:
+            self._work.put(None)
+        for thread in threads:
+            thread.join()
+
+
+__all__ = ["POLL_SECONDS", "Bell", "EngineClock", "SystemClock", "ThreadPool", "Wake", "bell_of"]

@@ -1,0 +1,106 @@
+"""What events make of an operation, and what a piece of code may do at an operation. Pure: no clock, no journal.
+
+An operation's state is the fold of its events. The table below is the whole life of an operation; a pair that is not in
+it means that the journal and this code disagree, and is refused rather than guessed at.
+
+Two rules need words:
+- The start of an attempt may be missing: an at-least-once body writes its start together with its end, or not at all,
+  because a start that was lost means the same as one that was never written. So a result may follow nothing.
+- Completions from outside (callbacks, invoked functions) race with time-outs and with each other: the first terminal
+  event wins, later ones change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from durable_nb.events import ErrorInfo, Event, EventKind, OperationType, Status
+from durable_nb.exceptions import StoreError
+
+_ENDS = {
+    EventKind.SUCCEEDED: Status.SUCCEEDED,
+    EventKind.FAILED: Status.FAILED,
+    EventKind.CANCELLED: Status.CANCELLED,
+    EventKind.TIMED_OUT: Status.TIMED_OUT,
+    EventKind.STOPPED: Status.STOPPED,
+}
+
+NEXT: dict[tuple[Status | None, EventKind], Status] = {
+    (None, EventKind.STARTED): Status.STARTED,
+    (None, EventKind.RETRY_SCHEDULED): Status.PENDING,
+    (Status.STARTED, EventKind.STARTED): Status.STARTED,  # an interrupted attempt runs again
+    (Status.STARTED, EventKind.RETRY_SCHEDULED): Status.PENDING,
+    (Status.STARTED, EventKind.HEARTBEAT): Status.STARTED,
+    (Status.PENDING, EventKind.STARTED): Status.STARTED,
+    (Status.PENDING, EventKind.RETRY_SCHEDULED): Status.PENDING,  # attempt n + 1 failed, its start was not written
+    **{(status, kind): end for status in (None, Status.STARTED, Status.PENDING) for kind, end in _ENDS.items()},
+}
+
+_FROM_OUTSIDE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE, OperationType.EXECUTION})
+_NO_DETAILS: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True)
+class OperationState:
+    """Where an operation stands."""
+
+    operation_id: str
+    operation_type: OperationType
+    sub_type: str | None
+    name: str | None
+    parent_id: str | None
+    status: Status
+    attempt: int
+    """Of the last attempt that left a trace."""
+    started_at: float
+    ended_at: float | None = None
+    payload: bytes | None = None
+    error: ErrorInfo | None = None
+    due: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Of the last event that had any; for callbacks and invokes those of the start, joined by later ones."""
+    trusted: bool = True
+
+
+def advance(state: OperationState | None, event: Event, *, trusted: bool = True) -> OperationState:
+    """The state after an event. `state` is changed in place where there is one."""
+    kind = event.kind
+    if kind is EventKind.NOTE and state is not None:
+        return state
+    status = None if state is None else state.status
+    if state is not None and state.status.is_terminal and state.operation_type in _FROM_OUTSIDE:
+        return state
+    after = NEXT.get((status, kind))
+    if after is None:
+        before = "nothing" if status is None else status.value
+        raise StoreError(f"operation {event.operation_id}: {kind.value} cannot follow {before}")
+    details = event.details
+    if state is None:
+        state = OperationState(
+            event.operation_id,
+            event.type,
+            event.sub_type,
+            event.name,
+            event.parent_id,
+            after,
+            event.attempt,
+            details.get("started", event.at) if details else event.at,
+        )
+        state.details = details
+    else:
+        state.status = after
+        if kind is not EventKind.HEARTBEAT:
+            state.attempt = event.attempt
+        if details:
+            state.details = {**state.details, **details} if event.type in _FROM_OUTSIDE else details
+    if event.payload is not None or kind is EventKind.SUCCEEDED:
+        state.payload = event.payload
+    if event.error is not None or kind is EventKind.SUCCEEDED:
+        state.error = event.error
+    state.due = event.due
+    state.trusted = state.trusted and trusted
+    if after.is_terminal:
+        state.ended_at = event.at
+    return state

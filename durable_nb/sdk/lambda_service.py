@@ -1,0 +1,799 @@
+"""The wire model: operations, updates and errors as a checkpoint service exchanges them.
+
+Locally nothing of this travels. It is how operations are shown to tests and plugins, and what lets a handler run against
+any `DurableServiceClient` (`execution.DurableExecutionInvocationInputWithClient`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, NoReturn, Protocol, Self
+
+from durable_nb.events import OperationType, Status
+from durable_nb.exceptions import (
+    CallbackError,
+    CallbackExternalError,
+    CallbackSubmitterError,
+    CallbackTimeoutError,
+    CheckpointError,
+    ChildContextError,
+    DurableOperationError,
+    GetExecutionStateError,
+    InvokeError,
+    SerDesError,
+    StepError,
+    WaitForConditionError,
+)
+from durable_nb.sdk._qualify import qualified_name
+from durable_nb.sdk.identifier import OperationIdentifier
+
+OperationStatus = Status
+InvocationStatus = Status
+OperationPayload = str
+Wire = MutableMapping[str, Any]
+
+_OPERATION_ERRORS: dict[str, type[DurableOperationError]] = {}
+
+
+def register_operation_error(error_cls: type[DurableOperationError]) -> None:
+    """Let a recorded error of this type come back as this class."""
+    _OPERATION_ERRORS[qualified_name(error_cls)] = error_cls
+
+
+for _error in (
+    StepError,
+    InvokeError,
+    ChildContextError,
+    WaitForConditionError,
+    CallbackError,
+    CallbackExternalError,
+    CallbackTimeoutError,
+    CallbackSubmitterError,
+):
+    register_operation_error(_error)
+
+
+class OperationAction(Enum):
+    """What an update does."""
+
+    START = "START"
+    SUCCEED = "SUCCEED"
+    FAIL = "FAIL"
+    RETRY = "RETRY"
+    CANCEL = "CANCEL"
+
+
+class OperationSubType(StrEnum):
+    """The sub-types that the SDK itself uses; others are free text."""
+
+    STEP = "Step"
+    WAIT = "Wait"
+    CALLBACK = "Callback"
+    RUN_IN_CHILD_CONTEXT = "RunInChildContext"
+    MAP = "Map"
+    MAP_ITERATION = "MapIteration"
+    PARALLEL = "Parallel"
+    PARALLEL_BRANCH = "ParallelBranch"
+    WAIT_FOR_CALLBACK = "WaitForCallback"
+    WAIT_FOR_CONDITION = "WaitForCondition"
+    CHAINED_INVOKE = "ChainedInvoke"
+
+
+class CallbackTimeoutType(Enum):
+    """Which of a callback's two limits passed."""
+
+    TIMEOUT = "Callback.Timeout"
+    HEARTBEAT = "Callback.Heartbeat"
+
+
+class TimestampConverter:
+    """Moments to milliseconds since the epoch and back."""
+
+    @staticmethod
+    def to_unix_millis(dt: datetime.datetime | None) -> int | None:
+        """Whole milliseconds."""
+        return None if dt is None else int(dt.timestamp() * 1000)
+
+    @staticmethod
+    def from_unix_millis(ms: int | None) -> datetime.datetime | None:
+        """A moment in UTC."""
+        return None if ms is None else datetime.datetime.fromtimestamp(ms / 1000, tz=datetime.UTC)
+
+
+@dataclass(frozen=True)
+class ErrorObject:
+    """An error on the wire. `str()` of it is `Type: message`, with the type that the user's code raised."""
+
+    message: str | None
+    type: str | None
+    data: str | None
+    stack_trace: list[str] | None
+    original_type: str | None = field(default=None, compare=False, repr=False)
+    """The type raised by user code, when `type` is the operation error around it; not part of the wire form."""
+
+    def __str__(self) -> str:
+        kind = self.original_type or self.type
+        parts = [part for part in (kind.rpartition(".")[2] if kind else None, self.message) if part]
+        return ": ".join(parts)
+
+    @classmethod
+    def from_exception(cls, exception: BaseException) -> ErrorObject:
+        """The error that `exception` becomes; errors of operations keep their data and stack trace."""
+        original = getattr(exception, "original_type", None)
+        if isinstance(exception, (DurableOperationError, SerDesError)):
+            return cls(
+                message=exception.message if exception.message is not None else str(exception),
+                type=qualified_name(type(exception)),
+                data=exception.data,
+                stack_trace=exception.stack_trace,
+                original_type=original if isinstance(original, str) else None,
+            )
+        return cls(message=str(exception), type=qualified_name(type(exception)), data=None, stack_trace=None)
+
+    @classmethod
+    def from_message(cls, message: str) -> ErrorObject:
+        """An error that is only a message."""
+        return cls(message=message, type=None, data=None, stack_trace=None)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ErrorObject:
+        """From the wire form."""
+        return cls(
+            message=data.get("ErrorMessage"),
+            type=data.get("ErrorType"),
+            data=data.get("ErrorData"),
+            stack_trace=data.get("StackTrace"),
+        )
+
+    def to_dict(self) -> Wire:
+        """The wire form: only what is there."""
+        return _present(
+            ErrorMessage=self.message, ErrorType=self.type, ErrorData=self.data, StackTrace=self.stack_trace
+        )
+
+    def to_durable_operation_error(self) -> DurableOperationError:
+        """An operation error with these fields, of the recorded class where that is one of the SDK's."""
+        cls = _OPERATION_ERRORS.get(self.type or "", DurableOperationError)
+        return cls.from_error_fields(self.type, self.message, self.data, self.stack_trace)
+
+    def raise_as_operation_error(self, operation_error_cls: type[DurableOperationError]) -> NoReturn:
+        """Raise as `operation_error_cls`, caused by a stand-in for what was recorded."""
+        error = operation_error_cls.from_error_fields(self.type, self.message, self.data, self.stack_trace)
+        raise error from self.to_durable_operation_error()
+
+
+def _present(**fields: Any) -> Wire:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _error(data: Mapping[str, Any]) -> ErrorObject | None:
+    found = data.get("Error")
+    return ErrorObject.from_dict(found) if found else None
+
+
+def _error_dict(error: ErrorObject | None) -> Wire | None:
+    return error.to_dict() if error else None
+
+
+@dataclass(frozen=True)
+class ExecutionDetails:
+    """Of the EXECUTION operation."""
+
+    input_payload: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExecutionDetails:
+        """From the wire form."""
+        return cls(input_payload=data.get("InputPayload"))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(InputPayload=self.input_payload)
+
+
+@dataclass(frozen=True)
+class ContextDetails:
+    """Of a CONTEXT operation."""
+
+    replay_children: bool = False
+    result: str | None = None
+    error: ErrorObject | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ContextDetails:
+        """From the wire form."""
+        return cls(replay_children=data.get("ReplayChildren", False), result=data.get("Result"), error=_error(data))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(
+            Result=self.result, Error=_error_dict(self.error), ReplayChildren=self.replay_children or None
+        )
+
+
+@dataclass(frozen=True)
+class StepDetails:
+    """Of a STEP operation."""
+
+    attempt: int = 0
+    next_attempt_timestamp: datetime.datetime | None = None
+    result: str | None = None
+    error: ErrorObject | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepDetails:
+        """From the wire form."""
+        return cls(
+            attempt=data.get("Attempt", 0),
+            next_attempt_timestamp=data.get("NextAttemptTimestamp"),
+            result=data.get("Result"),
+            error=_error(data),
+        )
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(
+            Attempt=self.attempt,
+            NextAttemptTimestamp=self.next_attempt_timestamp,
+            Result=self.result,
+            Error=_error_dict(self.error),
+        )
+
+
+@dataclass(frozen=True)
+class WaitDetails:
+    """Of a WAIT operation."""
+
+    scheduled_end_timestamp: datetime.datetime | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WaitDetails:
+        """From the wire form."""
+        return cls(scheduled_end_timestamp=data.get("ScheduledEndTimestamp"))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(ScheduledEndTimestamp=self.scheduled_end_timestamp)
+
+
+@dataclass(frozen=True)
+class CallbackDetails:
+    """Of a CALLBACK operation."""
+
+    callback_id: str
+    result: str | None = None
+    error: ErrorObject | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CallbackDetails:
+        """From the wire form."""
+        return cls(callback_id=data["CallbackId"], result=data.get("Result"), error=_error(data))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(CallbackId=self.callback_id, Result=self.result, Error=_error_dict(self.error))
+
+
+@dataclass(frozen=True)
+class ChainedInvokeDetails:
+    """Of a CHAINED_INVOKE operation."""
+
+    result: str | None = None
+    error: ErrorObject | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChainedInvokeDetails:
+        """From the wire form."""
+        return cls(result=data.get("Result"), error=_error(data))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(Result=self.result, Error=_error_dict(self.error))
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Of a RETRY update."""
+
+    next_attempt_delay_seconds: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepOptions:
+        """From the wire form."""
+        return cls(data.get("NextAttemptDelaySeconds", 0))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return {"NextAttemptDelaySeconds": self.next_attempt_delay_seconds}
+
+
+@dataclass(frozen=True)
+class WaitOptions:
+    """Of the START of a wait."""
+
+    wait_seconds: int = 1
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WaitOptions:
+        """From the wire form."""
+        return cls(data.get("WaitSeconds", 1))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return {"WaitSeconds": self.wait_seconds}
+
+
+@dataclass(frozen=True)
+class CallbackOptions:
+    """Of the START of a callback."""
+
+    timeout_seconds: int = 0
+    heartbeat_timeout_seconds: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CallbackOptions:
+        """From the wire form."""
+        return cls(data.get("TimeoutSeconds", 0), data.get("HeartbeatTimeoutSeconds", 0))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return {"TimeoutSeconds": self.timeout_seconds, "HeartbeatTimeoutSeconds": self.heartbeat_timeout_seconds}
+
+
+@dataclass(frozen=True)
+class ChainedInvokeOptions:
+    """Of the START of an invoke."""
+
+    function_name: str
+    tenant_id: str | None = None
+    x_amzn_trace_id: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChainedInvokeOptions:
+        """From the wire form."""
+        return cls(data["FunctionName"], data.get("TenantId"), data.get("XAmznTraceId"))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(FunctionName=self.function_name, TenantId=self.tenant_id, XAmznTraceId=self.x_amzn_trace_id)
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """Of the SUCCEED of a context."""
+
+    replay_children: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ContextOptions:
+        """From the wire form."""
+        return cls(data.get("ReplayChildren", False))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return {"ReplayChildren": self.replay_children}
+
+
+_DETAILS: dict[str, tuple[str, Any]] = {
+    "ExecutionDetails": ("execution_details", ExecutionDetails),
+    "ContextDetails": ("context_details", ContextDetails),
+    "StepDetails": ("step_details", StepDetails),
+    "WaitDetails": ("wait_details", WaitDetails),
+    "CallbackDetails": ("callback_details", CallbackDetails),
+    "ChainedInvokeDetails": ("chained_invoke_details", ChainedInvokeDetails),
+}
+_MOMENTS = ("StartTimestamp", "EndTimestamp")
+_DETAIL_MOMENTS = (("StepDetails", "NextAttemptTimestamp"), ("WaitDetails", "ScheduledEndTimestamp"))
+
+
+def sub_type_of(text: str | None) -> str | None:
+    """The enum member where there is one, so that both spellings compare and print alike."""
+    try:
+        return OperationSubType(text) if text else None
+    except ValueError:
+        return text
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation and its state."""
+
+    operation_id: str
+    operation_type: OperationType
+    status: Status
+    parent_id: str | None = None
+    name: str | None = None
+    start_timestamp: datetime.datetime | None = None
+    end_timestamp: datetime.datetime | None = None
+    sub_type: str | None = None
+    execution_details: ExecutionDetails | None = None
+    context_details: ContextDetails | None = None
+    step_details: StepDetails | None = None
+    wait_details: WaitDetails | None = None
+    callback_details: CallbackDetails | None = None
+    chained_invoke_details: ChainedInvokeDetails | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        return cls(
+            operation_id=data["Id"],
+            operation_type=OperationType(data["Type"]),
+            status=Status(data["Status"]),
+            parent_id=data.get("ParentId"),
+            name=data.get("Name"),
+            start_timestamp=data.get("StartTimestamp"),
+            end_timestamp=data.get("EndTimestamp"),
+            sub_type=sub_type_of(data.get("SubType")),
+            **{attr: kind.from_dict(data[key]) for key, (attr, kind) in _DETAILS.items() if data.get(key)},
+        )
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        wire = _present(
+            Id=self.operation_id,
+            Type=self.operation_type.value,
+            Status=self.status.value,
+            ParentId=self.parent_id,
+            Name=self.name,
+            StartTimestamp=self.start_timestamp,
+            EndTimestamp=self.end_timestamp,
+            SubType=self.sub_type,
+        )
+        for key, (attr, _) in _DETAILS.items():
+            details = getattr(self, attr)
+            if details is not None:
+                wire[key] = details.to_dict()
+        return wire
+
+    @classmethod
+    def from_json_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form with moments as milliseconds."""
+        return cls.from_dict(_convert(data, TimestampConverter.from_unix_millis))
+
+    def to_json_dict(self) -> Wire:
+        """The wire form with moments as milliseconds."""
+        return _convert(self.to_dict(), TimestampConverter.to_unix_millis)
+
+
+def _convert(data: Mapping[str, Any], convert: Any) -> Wire:
+    result = dict(data)
+    for key in _MOMENTS:
+        if result.get(key) is not None:
+            result[key] = convert(result[key])
+    for key, inner in _DETAIL_MOMENTS:
+        if result.get(key) and result[key].get(inner) is not None:
+            result[key] = {**result[key], inner: convert(result[key][inner])}
+    return result
+
+
+@dataclass(frozen=True)
+class OperationUpdate:
+    """A change that the code asks a checkpoint service to record."""
+
+    operation_id: str
+    operation_type: OperationType
+    action: OperationAction
+    parent_id: str | None = None
+    name: str | None = None
+    sub_type: str | None = None
+    payload: str | None = None
+    error: ErrorObject | None = None
+    context_options: ContextOptions | None = None
+    step_options: StepOptions | None = None
+    wait_options: WaitOptions | None = None
+    callback_options: CallbackOptions | None = None
+    chained_invoke_options: ChainedInvokeOptions | None = None
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        wire = _present(
+            Id=self.operation_id,
+            Type=self.operation_type.value,
+            Action=self.action.value,
+            ParentId=self.parent_id,
+            Name=self.name,
+            SubType=self.sub_type,
+            Payload=self.payload,
+            Error=_error_dict(self.error),
+        )
+        for key, attr in _OPTIONS.items():
+            options = getattr(self, attr[0])
+            if options is not None:
+                wire[key] = options.to_dict()
+        return wire
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        return cls(
+            operation_id=data["Id"],
+            operation_type=OperationType(data["Type"]),
+            action=OperationAction(data["Action"]),
+            parent_id=data.get("ParentId"),
+            name=data.get("Name"),
+            sub_type=sub_type_of(data.get("SubType")),
+            payload=data.get("Payload"),
+            error=_error(data),
+            **{attr: kind.from_dict(data[key]) for key, (attr, kind) in _OPTIONS.items() if data.get(key)},
+        )
+
+    @classmethod
+    def _of(cls, identifier: OperationIdentifier, kind: OperationType, action: OperationAction, **fields: Any) -> Self:
+        return cls(
+            operation_id=identifier.operation_id,
+            operation_type=kind,
+            action=action,
+            parent_id=identifier.parent_id,
+            name=identifier.name,
+            sub_type=identifier.sub_type,
+            **fields,
+        )
+
+    @classmethod
+    def create_callback(cls, identifier: OperationIdentifier, callback_options: CallbackOptions) -> Self:
+        """A callback is created."""
+        return cls._of(identifier, OperationType.CALLBACK, OperationAction.START, callback_options=callback_options)
+
+    @classmethod
+    def create_context_start(cls, identifier: OperationIdentifier) -> Self:
+        """A context begins."""
+        return cls._of(identifier, OperationType.CONTEXT, OperationAction.START)
+
+    @classmethod
+    def create_context_succeed(
+        cls, identifier: OperationIdentifier, payload: str | None, *, context_options: ContextOptions | None = None
+    ) -> Self:
+        """A context has a result."""
+        return cls._of(
+            identifier,
+            OperationType.CONTEXT,
+            OperationAction.SUCCEED,
+            payload=payload,
+            context_options=context_options,
+        )
+
+    @classmethod
+    def create_context_fail(cls, identifier: OperationIdentifier, error: ErrorObject) -> Self:
+        """A context failed."""
+        return cls._of(identifier, OperationType.CONTEXT, OperationAction.FAIL, error=error)
+
+    @classmethod
+    def create_execution_succeed(cls, payload: str) -> Self:
+        """The execution has a result (too large for the reply)."""
+        return cls(_result_id(), OperationType.EXECUTION, OperationAction.SUCCEED, payload=payload)
+
+    @classmethod
+    def create_execution_fail(cls, error: ErrorObject) -> Self:
+        """The execution failed (with an error too large for the reply)."""
+        return cls(_result_id(), OperationType.EXECUTION, OperationAction.FAIL, error=error)
+
+    @classmethod
+    def create_step_start(cls, identifier: OperationIdentifier) -> Self:
+        """An attempt of a step begins."""
+        return cls._of(identifier, OperationType.STEP, OperationAction.START)
+
+    @classmethod
+    def create_step_succeed(cls, identifier: OperationIdentifier, payload: str | None) -> Self:
+        """A step has a result."""
+        return cls._of(identifier, OperationType.STEP, OperationAction.SUCCEED, payload=payload)
+
+    @classmethod
+    def create_step_fail(cls, identifier: OperationIdentifier, error: ErrorObject) -> Self:
+        """A step finally failed."""
+        return cls._of(identifier, OperationType.STEP, OperationAction.FAIL, error=error)
+
+    @classmethod
+    def create_step_retry(
+        cls, identifier: OperationIdentifier, error: ErrorObject, next_attempt_delay_seconds: int
+    ) -> Self:
+        """An attempt failed and another one follows."""
+        return cls._of(
+            identifier,
+            OperationType.STEP,
+            OperationAction.RETRY,
+            error=error,
+            step_options=StepOptions(next_attempt_delay_seconds),
+        )
+
+    @classmethod
+    def create_invoke_start(
+        cls, identifier: OperationIdentifier, payload: str | None, chained_invoke_options: ChainedInvokeOptions
+    ) -> Self:
+        """Another function is to be run."""
+        return cls._of(
+            identifier,
+            OperationType.CHAINED_INVOKE,
+            OperationAction.START,
+            payload=payload,
+            chained_invoke_options=chained_invoke_options,
+        )
+
+    @classmethod
+    def create_wait_for_condition_start(cls, identifier: OperationIdentifier) -> Self:
+        """Polling begins."""
+        return cls.create_step_start(identifier)
+
+    @classmethod
+    def create_wait_for_condition_succeed(cls, identifier: OperationIdentifier, payload: str | None) -> Self:
+        """The condition holds."""
+        return cls.create_step_succeed(identifier, payload)
+
+    @classmethod
+    def create_wait_for_condition_retry(
+        cls, identifier: OperationIdentifier, payload: str | None, next_attempt_delay_seconds: int
+    ) -> Self:
+        """The condition does not hold yet; `payload` is the state."""
+        return cls._of(
+            identifier,
+            OperationType.STEP,
+            OperationAction.RETRY,
+            payload=payload,
+            step_options=StepOptions(next_attempt_delay_seconds),
+        )
+
+    @classmethod
+    def create_wait_for_condition_fail(cls, identifier: OperationIdentifier, error: ErrorObject) -> Self:
+        """Polling failed."""
+        return cls.create_step_fail(identifier, error)
+
+    @classmethod
+    def create_wait_start(cls, identifier: OperationIdentifier, wait_options: WaitOptions) -> Self:
+        """A wait begins."""
+        return cls._of(identifier, OperationType.WAIT, OperationAction.START, wait_options=wait_options)
+
+
+_OPTIONS: dict[str, tuple[str, Any]] = {
+    "ContextOptions": ("context_options", ContextOptions),
+    "StepOptions": ("step_options", StepOptions),
+    "WaitOptions": ("wait_options", WaitOptions),
+    "CallbackOptions": ("callback_options", CallbackOptions),
+    "ChainedInvokeOptions": ("chained_invoke_options", ChainedInvokeOptions),
+}
+
+
+def _result_id() -> str:
+    return f"execution-result-{int(time.time() * 1000)}"
+
+
+@dataclass(frozen=True)
+class CheckpointUpdatedExecutionState:
+    """The operations that a checkpoint changed."""
+
+    operations: list[Operation] = field(default_factory=list)
+    next_marker: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        return cls([Operation.from_dict(item) for item in data.get("Operations", [])], data.get("NextMarker"))
+
+
+@dataclass(frozen=True)
+class CheckpointOutput:
+    """The answer to a checkpoint."""
+
+    checkpoint_token: str
+    new_execution_state: CheckpointUpdatedExecutionState
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        state = data.get("NewExecutionState") or {}
+        return cls(data.get("CheckpointToken", ""), CheckpointUpdatedExecutionState.from_dict(state))
+
+
+@dataclass(frozen=True)
+class StateOutput:
+    """One page of the history."""
+
+    operations: list[Operation] = field(default_factory=list)
+    next_marker: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        return cls([Operation.from_dict(item) for item in data.get("Operations", [])], data.get("NextMarker"))
+
+
+@dataclass(frozen=True)
+class DurableExecutionInvocationOutput:
+    """How an invocation ended."""
+
+    status: Status
+    result: str | None = None
+    error: ErrorObject | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From the wire form."""
+        return cls(Status(data["Status"]), data.get("Result"), _error(data))
+
+    def to_dict(self) -> Wire:
+        """The wire form."""
+        return _present(Status=self.status.value, Result=self.result, Error=_error_dict(self.error))
+
+    @classmethod
+    def create_succeeded(cls, result: str) -> Self:
+        """Done, with this result."""
+        return cls(Status.SUCCEEDED, result=result)
+
+    @classmethod
+    def create_retry(cls, error: ErrorObject) -> Self:
+        """To be invoked again."""
+        return cls(Status.RETRY, error=error)
+
+    @classmethod
+    def create_pending(cls) -> Self:
+        """Suspended."""
+        return cls(Status.PENDING)
+
+
+class DurableServiceClient(Protocol):
+    """A checkpoint service."""
+
+    def checkpoint(
+        self,
+        durable_execution_arn: str,
+        checkpoint_token: str,
+        updates: list[OperationUpdate],
+        client_token: str | None,
+    ) -> CheckpointOutput:
+        """Record updates; the answer holds the state of every operation that changed."""
+
+    def get_execution_state(
+        self, durable_execution_arn: str, checkpoint_token: str, next_marker: str, max_items: int = 1000
+    ) -> StateOutput:
+        """A further page of the history."""
+
+
+class LambdaClient(DurableServiceClient):
+    """The hosted service, through a boto3 Lambda client."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    @classmethod
+    def initialize_client(cls) -> LambdaClient:
+        """A client from the environment's AWS configuration."""
+        try:
+            import boto3  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as exc:
+            raise ImportError("running against the hosted service needs boto3: pip install boto3") from exc
+        return cls(boto3.client("lambda"))
+
+    def checkpoint(
+        self,
+        durable_execution_arn: str,
+        checkpoint_token: str,
+        updates: list[OperationUpdate],
+        client_token: str | None,
+    ) -> CheckpointOutput:
+        request = _present(
+            DurableExecutionArn=durable_execution_arn,
+            CheckpointToken=checkpoint_token,
+            Updates=[update.to_dict() for update in updates],
+            ClientToken=client_token,
+        )
+        try:
+            return CheckpointOutput.from_dict(self.client.checkpoint_durable_execution(**request))
+        except Exception as exc:
+            raise CheckpointError.from_exception(exc) from exc
+
+    def get_execution_state(
+        self, durable_execution_arn: str, checkpoint_token: str, next_marker: str, max_items: int = 1000
+    ) -> StateOutput:
+        try:
+            answer = self.client.get_durable_execution_state(
+                DurableExecutionArn=durable_execution_arn,
+                CheckpointToken=checkpoint_token,
+                Marker=next_marker,
+                MaxItems=max_items,
+            )
+        except Exception as exc:
+            raise GetExecutionStateError.from_exception(exc) from exc
+        return StateOutput.from_dict(answer)

@@ -1,0 +1,183 @@
+"""What every operation needs: its place, its events, its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from durable_nb.events import ErrorInfo, Event, EventKind
+from durable_nb.exceptions import DurableOperationError, NestedOperationError
+from durable_nb.sdk._codec import ENCODING, Encoded, context_of, decode, decode_recorded, encode
+from durable_nb.sdk._errors import Failure, build
+from durable_nb.sdk._local import Wake
+from durable_nb.sdk._machine import OperationState
+from durable_nb.sdk.identifier import OperationIdentifier
+from durable_nb.sdk.serdes import SerDes, SerDesContext
+from durable_nb.sdk.state import ExecutionState, Scope
+
+if TYPE_CHECKING:
+    from durable_nb.sdk.logger import Logger
+
+_body: ContextVar[tuple[ExecutionState, str | None] | None] = ContextVar("durable_nb_step_body", default=None)
+
+
+@contextmanager
+def inside_body(state: ExecutionState, name: str | None) -> Iterator[None]:
+    """Marks the body of a step, where no durable operation may be asked for."""
+    token = _body.set((state, name))
+    try:
+        yield
+    finally:
+        _body.reset(token)
+
+
+def refuse_in_body(state: ExecutionState, operation: str) -> None:
+    """Raise `NestedOperationError` inside the body of a step of the same execution."""
+    around = _body.get()
+    if around is not None and around[0] is state:
+        raise NestedOperationError(operation, around[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An operation of a running execution."""
+
+    state: ExecutionState
+    identifier: OperationIdentifier
+    scope: Scope
+    logger: Logger
+
+    # --- the history -----------------------------------------------------------------------------------------------
+
+    def recorded(self) -> OperationState | None:
+        """What the history has at this place; raises when it is another operation."""
+        found = self.state.operations.get(self.identifier.operation_id)
+        if found is not None:
+            self.identifier.validate_checkpoint(found)
+        return found
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    def event(
+        self,
+        kind: EventKind,
+        *,
+        attempt: int = 1,
+        payload: bytes | None = None,
+        error: ErrorInfo | None = None,
+        due: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """An event of this operation, now."""
+        who = self.identifier
+        return Event(
+            operation_id=who.operation_id,
+            kind=kind,
+            type=who.operation_type,
+            at=self.state.clock.now(),
+            sub_type=None if who.sub_type is None else str(who.sub_type),
+            name=who.name,
+            parent_id=who.parent_id,
+            attempt=attempt,
+            payload=payload,
+            error=error,
+            due=due,
+            details=details or {},
+        )
+
+    def record(self, event: Event, *, refs: tuple[str, ...] = (), durable: bool = True) -> None:
+        """Write; returns when it is on disk."""
+        self.state.record(event, self.scope, refs=refs, durable=durable)
+
+    def succeed(
+        self, encoded: Encoded, *, attempt: int = 1, started: float | None = None, details: dict[str, Any] | None = None
+    ) -> None:
+        """Record a result."""
+        facts = dict(details or {})
+        if started is not None:
+            facts["started"] = started
+        if encoded.encoding is not None:
+            facts[ENCODING] = encoded.encoding
+        event = self.event(EventKind.SUCCEEDED, attempt=attempt, payload=encoded.payload, details=facts)
+        self.record(event, refs=encoded.refs)
+
+    def fail(
+        self,
+        failure: Failure,
+        *,
+        attempt: int = 1,
+        started: float | None = None,
+        kind: EventKind = EventKind.FAILED,
+    ) -> None:
+        """Record a final error."""
+        facts = failure.details()
+        if started is not None:
+            facts["started"] = started
+        self.record(self.event(kind, attempt=attempt, error=failure.info(), details=facts))
+
+    def retry(
+        self,
+        failure: Failure | None,
+        delay: float,
+        *,
+        attempt: int,
+        started: float | None = None,
+        encoded: Encoded | None = None,
+    ) -> None:
+        """Record that another attempt follows."""
+        facts = failure.details() if failure else {}
+        facts["delay"] = delay
+        if started is not None:
+            facts["started"] = started
+        if encoded is not None and encoded.encoding is not None:
+            facts[ENCODING] = encoded.encoding
+        event = self.event(
+            EventKind.RETRY_SCHEDULED,
+            attempt=attempt,
+            error=failure.info() if failure else None,
+            payload=encoded.payload if encoded else None,
+            due=self.state.clock.now() + delay,
+            details=facts,
+        )
+        self.record(event, refs=encoded.refs if encoded else ())
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    def pause(self, wake: Wake) -> None:
+        """Wait in the way of this execution."""
+        name = self.identifier.name or self.identifier.operation_id[:8]
+        self.state.pause(f"{self.identifier.operation_type.value.lower()} {name} waits", wake, self.scope)
+
+    # --- values ----------------------------------------------------------------------------------------------------
+
+    def serdes_context(self, attempt: int = 1) -> SerDesContext:
+        """What a serdes is told."""
+        return context_of(self.identifier, self.state.durable_execution_arn, attempt)
+
+    def serdes(self, chosen: SerDes[Any] | None) -> SerDes[Any]:
+        """The chosen serdes, else the execution's."""
+        return self.state.modes.serdes if chosen is None else chosen
+
+    def encode(self, serdes: SerDes[Any], value: Any, attempt: int = 1) -> tuple[Encoded, Any]:
+        """A value's payload, and the value as a replay will give it."""
+        context = self.serdes_context(attempt)
+        encoded = encode(serdes, value, context)
+        return encoded, decode(serdes, encoded, context)
+
+    def result(self, serdes: SerDes[Any], recorded: OperationState) -> Any:
+        """The recorded result."""
+        return decode_recorded(serdes, recorded, self.serdes_context(recorded.attempt))
+
+
+def failure_of(recorded: OperationState) -> Failure:
+    """The recorded error."""
+    info = recorded.error or ErrorInfo(type="", message="")
+    return Failure.from_event(info, recorded.details, trusted=recorded.trusted)
+
+
+def raise_failure(cls: type[DurableOperationError], recorded: OperationState) -> NoReturn:
+    """Raise the recorded error as an operation error."""
+    raise build(cls, failure_of(recorded))

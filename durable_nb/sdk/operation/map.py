@@ -1,0 +1,44 @@
+"""`context.map`: one function over many items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.sdk.concurrency.models import BatchResult
+from durable_nb.sdk.config import MapConfig
+from durable_nb.sdk.lambda_service import OperationSubType
+from durable_nb.sdk.operation.batch import Batch, BatchOptions, Executable
+from durable_nb.sdk.operation._frame import Frame
+
+if TYPE_CHECKING:
+    from durable_nb.sdk.context import DurableContext
+
+
+def map_items(
+    context: DurableContext,
+    frame: Frame,
+    items: Sequence[Any],
+    func: Callable[[DurableContext, Any, int, Sequence[Any]], Any],
+    config: MapConfig[Any],
+) -> BatchResult[Any]:
+    """Call `func(context, item, index, items)` for every item."""
+
+    def executable(index: int, item: Any) -> Executable:
+        name = config.item_namer(item, index) if config.item_namer else f"map-item-{index}"
+        return Executable(index, name, lambda inner: func(inner, item, index, items))
+
+    options = BatchOptions(
+        kind="Map",
+        branch_sub_type=OperationSubType.MAP_ITERATION,
+        max_concurrency=config.max_concurrency,
+        completion=config.completion_config,
+        serdes=config.serdes,
+        item_serdes=config.item_serdes,
+        summary_generator=config.summary_generator,
+        nesting=config.nesting_type,
+    )
+    return Batch(context, frame, [executable(index, item) for index, item in enumerate(items)], options).run()
+
+
+__all__ = ["map_items"]

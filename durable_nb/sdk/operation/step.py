@@ -1,0 +1,135 @@
+"""`context.step`: run a function once, keep its result.
+
+At least once: the body runs, then its result is recorded; a crash in between means that it runs again. No start is
+written before (see `_machine`), so a step costs one commit.
+
+At most once: the start is on disk before the body. Whoever finds that start without an end does not run the body: the
+attempt counts as failed with `StepInterruptedError`, and the strategy decides whether there is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from durable_nb.events import EventKind, Status
+from durable_nb.exceptions import (
+    SerDesError,
+    StepError,
+    StepInterruptedError,
+    UnrecoverableError,
+    UntrustedCheckpointError,
+)
+from durable_nb.sdk._errors import Failure, build, capture
+from durable_nb.sdk._local import Wake
+from durable_nb.sdk._machine import OperationState
+from durable_nb.sdk.config import StepConfig, StepSemantics
+from durable_nb.sdk.logger import LogInfo
+from durable_nb.sdk.operation._body import call_body
+from durable_nb.sdk.operation._frame import Frame, raise_failure
+from durable_nb.sdk.serdes import SerDes
+from durable_nb.sdk.types import StepContext
+
+T = TypeVar("T")
+
+
+class _Step:
+    def __init__(self, frame: Frame, func: Callable[[StepContext], Any], config: StepConfig) -> None:
+        self.frame = frame
+        self.func = func
+        self.config = config
+        self.serdes: SerDes[Any] = frame.serdes(config.serdes)
+        self.at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
+
+    def run(self) -> Any:
+        recorded = self.frame.recorded()
+        while True:
+            if recorded is not None and recorded.status.is_terminal:
+                return self.replay(recorded)
+            attempt = self.next_attempt(recorded)
+            if attempt is not None:
+                done, value = self.attempt(attempt)
+                if done:
+                    return value
+            recorded = self.frame.recorded()
+
+    def replay(self, recorded: OperationState) -> Any:
+        if recorded.status is Status.SUCCEEDED:
+            return self.frame.result(self.serdes, recorded)
+        raise_failure(StepError, recorded)
+
+    def next_attempt(self, recorded: OperationState | None) -> int | None:
+        """The attempt to run now; None when there was something else to do, and the history is to be read again."""
+        if recorded is None:
+            return 1
+        if recorded.status is Status.PENDING:
+            state = self.frame.state
+            asked_for = recorded.operation_id in state.retry_now
+            if recorded.due is not None and recorded.due > state.clock.now() and not asked_for:
+                self.frame.pause(Wake(at=recorded.due))
+                return None
+            state.retry_now.discard(recorded.operation_id)
+            return recorded.attempt + 1
+        if recorded.status is Status.READY:
+            return recorded.attempt + 1
+        if not self.at_most_once:
+            return max(recorded.attempt, 1)
+        name = self.frame.identifier.name or self.frame.identifier.operation_id
+        error = StepInterruptedError(
+            f"step {name!r}: attempt {recorded.attempt} was started and its end is not known",
+            self.frame.identifier.operation_id,
+        )
+        self.failed(error, max(recorded.attempt, 1), recorded.started_at)
+        return None
+
+    def attempt(self, attempt: int) -> tuple[bool, Any]:
+        """Run the body. True and the value when the step is done, False when another attempt follows."""
+        frame = self.frame
+        frame.scope.check(frame.identifier.operation_id)
+        started = frame.state.clock.now()
+        if self.at_most_once:
+            frame.record(frame.event(EventKind.STARTED, attempt=attempt, details={"at_most_once": True}))
+        elif not frame.state.recorder.elides_starts:
+            frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+        try:
+            value = call_body(frame, self.func, StepContext(_logger(frame, attempt), attempt), attempt, self.config)
+            encoded, value = frame.encode(self.serdes, value, attempt)
+        except UnrecoverableError:
+            # Not this step's failure: it ends the execution, or the invocation. The attempt has begun, and has no end.
+            if not self.at_most_once and frame.state.recorder.elides_starts:
+                frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+            raise
+        except Exception as error:
+            self.failed(error, attempt, started)
+            return False, None
+        frame.succeed(encoded, attempt=attempt, started=started)
+        return True, value
+
+    def failed(self, error: Exception, attempt: int, started: float) -> None:
+        """Record the end of an attempt; raises when it was the last."""
+        failure: Failure = capture(error)
+        delay = self.delay(error, attempt)
+        if delay is None:
+            self.frame.fail(failure, attempt=attempt, started=started)
+            raise build(StepError, failure)
+        self.frame.retry(failure, delay, attempt=attempt, started=started)
+
+    def delay(self, error: Exception, attempt: int) -> int | None:
+        """Seconds until the next attempt; None when there is none."""
+        if isinstance(error, (SerDesError, UntrustedCheckpointError)) or self.config.retry_strategy is None:
+            return None
+        decision = self.config.retry_strategy(error, attempt)
+        return max(1, decision.delay_seconds) if decision.should_retry else None
+
+
+def _logger(frame: Frame, attempt: int) -> Any:
+    return frame.logger.with_log_info(LogInfo.from_operation_identifier(frame.state, frame.identifier, attempt))
+
+
+def step(frame: Frame, func: Callable[[StepContext], T], config: StepConfig | None) -> T:
+    """Run a step, or give its recorded result back."""
+    result: T = _Step(frame, func, config or StepConfig()).run()
+    return result
+
+
+__all__ = ["step"]
