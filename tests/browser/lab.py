@@ -45,8 +45,8 @@ CHROMIUM_FLAGS = [
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
 ]
-# What a healthy page says all the same: a schema that Notebook 7 looks for, a language server that is not installed, and
-# the debugger's question to a kernel that is being restarted.
+# What a healthy page says all the same: a schema that Notebook 7 looks for, a language server that is not installed,
+# and the debugger's question to a kernel that is being restarted.
 NOISE = ("reading 'schema'", "/lsp/status", "restore the debugger state")
 
 _PANEL = "window.jupyterapp.shell.currentWidget"
