@@ -98,10 +98,21 @@ class Definitions:
         self._code_seen: dict[int, dict[str, int]] = {}
         self._busy: dict[int, int] = {}
         self._held: list[Any] = []
+        self._vouched: dict[int, weakref.ref[type]] = {}
         self.copies: dict[str, Any] = {}
         """Copies by value, by id."""
         self.building: set[str] = set()
         """Ids of definitions that are being restored right now."""
+
+    # --- classes whose pickles were proved --------------------------------------------------------------------
+
+    def vouched(self, kind: type) -> bool:
+        """True when instances of this class were loaded for checking before."""
+        known = self._vouched.get(id(kind))
+        return known is not None and known() is kind
+
+    def vouch(self, kind: type) -> None:
+        self._vouched[id(kind)] = weakref.ref(kind)
 
     # --- what is a definition --------------------------------------------------------------------------------
 
@@ -352,6 +363,10 @@ def class_parts(cls: type) -> tuple[Any, ...]:
         attributes.pop(name, None)
     metaclass, name, bases, keywords, _tracker, _extra = cloudpickle._class_getnewargs(cls)
     keywords = dict(keywords)
+    if metaclass.__name__ != "_TypedDictMeta" and "__orig_bases__" in vars(cls):
+        # The real bases: those that were written may be stand-ins that make another class (typing.NamedTuple).
+        bases = cls.__bases__
+        keywords["__orig_bases__"] = attributes.pop("__orig_bases__")
     if "__slots__" in vars(cls):
         keywords["__slots__"] = vars(cls)["__slots__"]
         attributes.pop("__slots__", None)

@@ -21,6 +21,7 @@ import decimal
 import enum
 import fractions
 import functools
+import gc
 import pathlib
 import random
 import re
@@ -36,7 +37,7 @@ import xxhash
 
 from durable_nb.snapshot import _memory
 from durable_nb.snapshot._deep import deeply
-from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type
+from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type, module_instances
 
 _BUDGET = 50_000_000
 """Values written before giving up: tuples that share tuples can be exponentially larger than they look."""
@@ -513,6 +514,36 @@ def _enum(self: Encoder, value: enum.Enum) -> None:
     self.encode(value._name_ if value._name_ is not None else value._value_)
 
 
+def _cached(self: Encoder, value: Any) -> None:
+    """An `lru_cache` by its function: what it has cached is no content."""
+    if not self.met(value):
+        self.raw(b"\x26")
+        self.encode(value.__wrapped__)
+        self.encode(value.cache_parameters())
+
+
+def _dict_view(self: Encoder, value: Any) -> None:
+    if not self.met(value):
+        self.raw(b"\x27")
+        self.text(type(value).__name__)
+        owners = [owner for owner in gc.get_referents(value) if isinstance(owner, dict)]
+        if len(owners) != 1:
+            raise NotCanonical("a dict view")
+        self.encode(owners[0])
+
+
+def _listed(self: Encoder, value: Any) -> None:
+    kind = type(value)
+    found = module_instances(kind).get(id(value))
+    if found is not None:
+        self.raw(b"\x28")
+        self.text(f"{kind.__module__}:{found[0]}")
+    elif kind is not object and _plain(kind):
+        _instance(self, value)
+    else:
+        raise NotCanonical(full_name(kind))
+
+
 def _named_tuple(self: Encoder, value: Any) -> None:
     self.raw(b"\x12")
     self.text(self.refer(type(value)))
@@ -739,6 +770,10 @@ _EXACT: dict[type, _Writer] = {
     types.CellType: _cell,
     types.ModuleType: _module,
     types.GenericAlias: _alias,
+    type({}.keys()): _dict_view,
+    type({}.values()): _dict_view,
+    type({}.items()): _dict_view,
+    type(functools.lru_cache(lambda: None)): _cached,
     property: _parts(b"\x22", "fget", "fset", "fdel", "__doc__"),
     staticmethod: _parts(b"\x23", "__func__"),
     classmethod: _parts(b"\x24", "__func__"),
@@ -788,6 +823,8 @@ def _by_base(kind: type) -> _Writer | None:
             return _bit_generator
     if issubclass(kind, tuple) and default_reduce_tuple(kind):
         return _named_tuple
+    if sort is Kind.LISTED:
+        return _listed
     if sort is Kind.MUTABLE and _plain(kind):
         return _instance
     return None

@@ -49,6 +49,10 @@ class Kind(IntEnum):
     """Stands for something outside (connection, lock, client): cannot be stored; reading it is no change."""
     TOKEN = 10
     """One of our own stand-ins inside a pickle."""
+    SPARED = 12
+    """Stands for itself in a check."""
+    LISTED = 11
+    """Its type's module holds instances under fixed names (`os.environ`, sentinels): those are references."""
 
 
 ATOMS: frozenset[type] = frozenset(
@@ -158,11 +162,14 @@ _FROZEN_NAMES = frozenset(
         "numpy.generic",
         "numpy.dtype",
         "numpy.ufunc",
-        "pandas._libs.tslibs.nattype.NaTType",
+        "numpy._ArrayFunctionDispatcher",
+        "pandas._libs.tslibs.nattype._NaT",
         "pandas._libs.missing.NAType",
-        "pandas._libs.interval.Interval",
+        "pandas._libs.missing.C_NAType",
+        "pandas._libs.interval.IntervalMixin",
         "pandas._libs.tslibs.period._Period",
         "pandas.core.dtypes.base.ExtensionDtype",
+        "pandas.api.extensions.ExtensionDtype",
         "pandas._libs.tslibs.offsets.BaseOffset",
         "operator.itemgetter",
         "operator.attrgetter",
@@ -202,6 +209,8 @@ def kind_of_type(kind: type) -> Kind:
     names = _names(kind)
     if "durable_nb.snapshot._blobs.Map" in names:
         return Kind.MUTABLE
+    if kind.__qualname__ in ("cython_function_or_method", "fused_cython_function"):
+        return Kind.FROZEN
     if issubclass(kind, _STREAMS) or not names.isdisjoint(_STREAM_NAMES):
         return Kind.STREAM
     if issubclass(kind, _HANDLES) or not names.isdisjoint(_HANDLE_NAMES):
@@ -209,7 +218,26 @@ def kind_of_type(kind: type) -> Kind:
     # A subclass of an immutable type with room for attributes is as mutable as any instance.
     if (issubclass(kind, _FROZEN) or not names.isdisjoint(_FROZEN_NAMES)) and not _has_own_dict(kind):
         return Kind.FROZEN
-    return Kind.MUTABLE
+    return Kind.LISTED if kind is object or module_instances(kind) else Kind.MUTABLE
+
+
+def module_instances(kind: type) -> dict[int, tuple[str, Any]]:
+    """Instances of `kind` that the module of `kind` holds under a name, by id."""
+    module = sys.modules.get(kind.__module__)
+    if module is None or kind.__module__ in ("__main__", "builtins", "collections"):
+        return {}
+    return {id(value): (name, value) for name, value in list(vars(module).items()) if type(value) is kind}
+
+
+def find_sentinel(value: object) -> tuple[str, str] | None:
+    """Module and name of a bare `object()` that some module holds."""
+    for module_name, module in list(sys.modules.items()):
+        attributes = getattr(module, "__dict__", None)
+        if module_name != "__main__" and isinstance(attributes, dict):
+            for name, held in list(attributes.items()):
+                if held is value:
+                    return module_name, name
+    return None
 
 
 def _has_own_dict(kind: type) -> bool:

@@ -33,7 +33,7 @@ from durable_nb.snapshot import _memory, _rebuild, _sets
 from durable_nb.snapshot import _definitions as definitions_module
 from durable_nb.snapshot._definitions import Definitions, class_parts, function_state, has_abc_registrations, importable
 from durable_nb.snapshot._digest import digest_text
-from durable_nb.snapshot._kinds import ATOMS, Kind, full_name, kind_of_type
+from durable_nb.snapshot._kinds import ATOMS, Kind, find_sentinel, full_name, kind_of_type, module_instances
 
 PROTOCOL = 5
 
@@ -80,6 +80,7 @@ class GroupPickler(pickle.Pickler):
         shared: ids of memory owners that several arrays use, as a scan counted them; None while scanning.
         root: the class or function to write by value (for the table of definitions).
         strict: raise at the first obstacle instead of standing in for it.
+        spared: types whose instances are left out and stand for themselves (`standing`).
     """
 
     dispatch_table = _TABLE
@@ -93,6 +94,7 @@ class GroupPickler(pickle.Pickler):
         shared: frozenset[int] | None = None,
         root: Any = None,
         strict: bool = False,
+        spared: frozenset[type] = frozenset(),
     ) -> None:
         super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
         self.definitions = definitions
@@ -114,12 +116,29 @@ class GroupPickler(pickle.Pickler):
         self.foreign: list[tuple[Any, Any]] = []
         self.custom: dict[type, None] = {}
         self._sorts: dict[type, Kind] = dict.fromkeys(ATOMS, Kind.ATOM)
-        self._rules: dict[type, Callable[[Any], Any]] = {}
+        self._sorts.update(dict.fromkeys(spared, Kind.SPARED))
+        self.standing: dict[str, Any] = {}
+        # Plain functions, not bound methods: a pickler in a reference cycle would hold the user's memory until
+        # a collection, and a collection that meets exported buffers in a cycle can crash the interpreter.
+        self._rules: dict[type, Callable[[GroupPickler, Any], Any]] = {}
         self._links: dict[int, tuple[Any, Any]] = {}
         self._expected: Counter[int] = Counter()
         self._expected_now = 0
         self._kept_sets: dict[int, Any] = {}
         self._spent: dict[int, int] = {}
+        self.seen_classes: set[int] = set()
+        """Classes whose state this pass has written."""
+        self.references: set[int] = set()
+        """Ids of objects written as names of importable things: they link nothing."""
+        self._listed: dict[type, dict[int, tuple[str, Any]]] = {}
+
+    def close(self) -> None:
+        """Let go of everything the pass held, but for what it found."""
+        self.clear_memo()
+        for held in (self._links, self._kept_sets, self._listed, self.obstacles, self.standing):
+            held.clear()
+        self.current = self.root = None
+        self.foreign, self.weak, self.seen, self.shadowed = [], [], {}, {}
 
     # --- the question about every object -----------------------------------------------------------------------
 
@@ -158,6 +177,11 @@ class GroupPickler(pickle.Pickler):
             return self._module(value)
         if sort is Kind.ENUM_MEMBER:
             return None
+        if sort is Kind.SPARED:
+            self.standing[f"y:{id(value)}"] = value
+            return f"y:{id(value)}"
+        if sort is Kind.LISTED:
+            return self._listed_instance(value)
         self.seen[id(value)] = value
         if sort is Kind.WEAKREF:
             if kind_of_reference(value) is not weakref.ref:
@@ -174,6 +198,21 @@ class GroupPickler(pickle.Pickler):
             raise CannotStore(f"{full_name(type(value))}: {why}")
         self.obstacles.setdefault(id(value), Obstacle(value, full_name(type(value)), why, kind))
         return f"x:{full_name(type(value))}:{id(value)}"
+
+    def _listed_instance(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is object:
+            place = self._linked(value, find_sentinel)
+        else:
+            if kind not in self._listed:
+                self._listed[kind] = module_instances(kind)
+            found = self._listed[kind].get(id(value))
+            place = None if found is None else (kind.__module__, found[0])
+        if place is None:
+            self.seen[id(value)] = value
+            return None
+        self.modules.add(place[0].partition(".")[0])
+        return f"q:{place[0]}:{place[1]}"
 
     # --- definitions -------------------------------------------------------------------------------------------
 
@@ -205,11 +244,6 @@ class GroupPickler(pickle.Pickler):
             registered = [reference() for reference in abc._get_dump(value)[0]]  # type: ignore[attr-defined]
             state[REGISTERED] = sorted((cls for cls in registered if cls is not None), key=full_name)
         return ("c", name, state, gone) if state or gone else f"d:{name}"
-
-    @functools.cached_property
-    def seen_classes(self) -> set[int]:
-        """Classes whose state this pass has written."""
-        return set()
 
     def _linked_id(self, value: Any) -> str:
         name = self.definitions.id_of(value)
@@ -278,7 +312,7 @@ class GroupPickler(pickle.Pickler):
         if rule is None:
             rule = self._rules[kind] = self._rule_for(kind)
         try:
-            return rule(value)
+            return rule(self, value)
         except (RecursionError, MemoryError, Interrupted):
             raise
         except Exception as exc:
@@ -287,17 +321,16 @@ class GroupPickler(pickle.Pickler):
             text = str(exc).split("\n")[0] or type(exc).__name__
             return Token, (self.obstruct(value, text, Kind.MUTABLE),)
 
-    def _rule_for(self, kind: type) -> Callable[[Any], Any]:
+    def _rule_for(self, kind: type) -> Callable[[GroupPickler, Any], Any]:
         if issubclass(kind, type):
-            return self._reduce_class
+            return GroupPickler._reduce_class
         if kind in _RULES:
-            rule = _RULES[kind]
-            return lambda value: rule(self, value)
+            return _RULES[kind]
         for base in kind.__mro__:
             named = _NAMED_RULES.get(full_name(base))
             if named is not None:
-                return functools.partial(named, self)
-        return self._reduce_generic
+                return named
+        return GroupPickler._reduce_generic
 
     def _reduce_class(self, value: type) -> Any:
         if value is self.root or not self._linked(value, importable):
@@ -315,6 +348,8 @@ class GroupPickler(pickle.Pickler):
                 found = getattr(found, part, None)
             if found is not value or (module is not None and module.__name__ == "__main__"):
                 raise CannotStore(f"it is not {made} of an importable module")
+            self.references.add(id(value))
+            self.modules.add(module.__name__.partition(".")[0] if module is not None else "builtins")
             return made
         if not isinstance(made, tuple) or not 2 <= len(made) <= 6:
             raise CannotStore("its __reduce__ gives no valid answer")
@@ -375,6 +410,24 @@ def _reduce_builtin(self: GroupPickler, value: Any) -> Any:
         return getattr, (owner, value.__name__)
     self.modules.add(str(value.__module__).partition(".")[0])
     return NotImplemented
+
+
+def _reduce_logger(self: GroupPickler, value: Any) -> Any:
+    import logging
+
+    self.references.add(id(value))
+    return (logging.getLogger, (value.name,)) if value.name != "root" else (logging.getLogger, ())
+
+
+def _reduce_exception(self: GroupPickler, value: BaseException) -> Any:
+    if value.__traceback__ is not None:
+        raise CannotStore("its traceback holds the frames of a call that is over")
+    made = list(self._reduce_generic(value))
+    links = (value.__cause__, value.__context__, value.__suppress_context__)
+    if links != (None, None, False):
+        state = made[2] if len(made) > 2 else None
+        return _rebuild.exception, (made[0], made[1]), (state, *links), None, None, _rebuild.chain_exception
+    return tuple(made)
 
 
 def _reduce_dynamic_module(self: GroupPickler, value: types.ModuleType) -> Any:
@@ -439,14 +492,14 @@ def _reduce_array(self: GroupPickler, value: Any) -> Any:
     if type(value) is not numpy.ndarray:
         return _reduce_array_subclass(self, value)
     owner = _memory.owner_of(value)
-    if owner is not value:
-        (self.shadowed if expected else self.seen)[id(owner)] = owner
     users = self.owners.setdefault(id(owner), set())
     users.add(id(value))
     block = None if owner is value else _memory.block_of(owner)
     offset = None if block is None else _memory.offset_in(value, block)
     if owner is not value and offset is None:
         self.foreign.append((value, owner))
+    elif owner is not value:
+        (self.shadowed if expected else self.seen)[id(owner)] = owner
     if block is not None and offset is not None and _as_view(self, value, block, expected):
         arguments = (owner, value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
         return _rebuild.view, arguments
@@ -534,7 +587,12 @@ def _reduce_frame(self: GroupPickler, value: Any) -> Any:
             _expect(self, axis)
         for block in manager.blocks:
             _expect(self, block.values)
-    return self._reduce_generic(value)
+    made = list(self._reduce_generic(value))
+    state = made[2]
+    if isinstance(state, dict) and "_metadata" in state:
+        # The class's own list, which every frame of the session would be linked by.
+        made[2] = {**state, "_metadata": list(state["_metadata"])}
+    return tuple(made)
 
 
 def _reduce_index(self: GroupPickler, value: Any) -> Any:
@@ -589,7 +647,12 @@ _RULES: dict[type, Callable[[GroupPickler, Any], Any]] = {
 _NAMED_RULES: dict[str, Callable[[GroupPickler, Any], Any]] = {
     "numpy.ndarray": _reduce_array,
     "pandas.core.generic.NDFrame": _reduce_frame,
+    "pandas.Index": _reduce_index,
     "pandas.core.indexes.base.Index": _reduce_index,
+    "pandas.api.extensions.ExtensionArray": _reduce_extension_array,
     "pandas.core.arrays.base.ExtensionArray": _reduce_extension_array,
+    "pandas.CategoricalDtype": _reduce_categorical_dtype,
     "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
+    "logging.Logger": _reduce_logger,
+    "builtins.BaseException": _reduce_exception,
 }

@@ -149,6 +149,16 @@ def method(function: Any, owner: Any) -> Any:
     return types.MethodType(function, owner)
 
 
+def exception(make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return make(*arguments)
+
+
+def chain_exception(made: BaseException, state: tuple[Any, Any, Any, bool]) -> None:
+    attributes, made.__cause__, made.__context__, made.__suppress_context__ = state
+    if attributes is not None:
+        made.__setstate__(attributes)
+
+
 def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[int], frozen: bool) -> Any:
     """A set whose iteration order is the stored one: see `_sets`."""
     kept = list(items)

@@ -177,15 +177,21 @@ def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing:
             weak[name] = [id(target) for target in pickler.weak]
             weak_targets.update((id(target), target) for target in pickler.weak)
             pickler.seen, pickler.shadowed, pickler.weak = {}, {}, []
-    foreign = [(id(array), id(owner), type(owner)) for array, owner in pickler.foreign]
-    pickler.foreign.clear()
+    foreign = [(id(entry[0]), id(entry[1]), type(entry[1])) for entry in pickler.foreign]
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
+    references = pickler.references
     owners, modules, custom = pickler.owners, frozenset(pickler.modules), tuple(pickler.custom)
-    del pickler, scanner.pickler, weak_targets, found, kept
+    pickler.close()
+    del weak_targets, found, kept
     item = value = None
-    passing = _passing(everything) | _passing(shadow)
-    problems += _foreign_problems(pairs, foreign, passing, reached, shadowed)
+    passing = _passing(everything) | _passing(shadow) | references
+    del scanner.pickler, pickler
+    problems += _foreign_problems(pairs, foreign, passing, reached)
+    for array, owner, _ in foreign:
+        for ids in reached.values():
+            if array in ids and array not in passing:
+                ids.add(owner)
     for name, targets in weak.items():
         reached[name].update(targets)
     return Scan(
@@ -259,16 +265,15 @@ def _foreign_problems(
     foreign: list[tuple[int, int, type]],
     passing: set[int],
     reached: dict[str, set[int]],
-    shadowed: dict[str, set[int]],
 ) -> list[Problem]:
     """Arrays in memory that something else of the group, or another array, uses as well."""
-    lasting = [entry for entry in foreign if entry[0] not in passing]
-    owners = [owner for _, owner, _ in lasting]
+    lasting = {array: (owner, kind) for array, owner, kind in foreign if array not in passing}
+    owners = [owner for owner, _ in lasting.values()]
     found = []
-    for array, owner, kind in lasting:
-        if owners.count(owner) > 1:
+    for array, (owner, kind) in lasting.items():
+        if owners.count(owner) > 1 or any(owner in ids for ids in reached.values()):
             name = next((name for name, ids in reached.items() if array in ids), pairs[0][0])
-            why = f"it shares the memory of a {kind.__name__} with another array"
+            why = f"it lies in the memory of a {kind.__name__} that is stored too: writing to it would not reach that"
             found.append(Problem(name, "numpy.ndarray", name, why))
     return found
 

@@ -42,6 +42,9 @@ class GroupUnpickler(pickle.Unpickler):
             return self._tracker.namespace
         if kind == "m":
             return importlib.import_module(rest)
+        if kind == "q":
+            module, _, attribute = rest.partition(":")
+            return getattr(importlib.import_module(module), attribute)
         if kind == "n":
             return importlib.import_module(rest).__dict__
         if kind == "a":
