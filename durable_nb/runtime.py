@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.abc import BlobStore, Journal, Markers
-from durable_nb.exceptions import StoreUnreadableError, ValidationError
+from durable_nb.events import ExecutionRecord
+from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreUnreadableError, ValidationError
 from durable_nb.settings import STORE_DIRECTORY, Settings
 
-__all__ = ["Store", "find_store", "open_store"]
+if TYPE_CHECKING:
+    from durable_nb.sdk._driver import Driver
+
+__all__ = ["Store", "Worker", "default_store", "driver_for", "find_store", "open_store", "shared_store"]
+
+
+logger = logging.getLogger(__name__)
+
+HANDLER_KIND = "handler"
+"""The kind of executions that handlers make, as the SDK writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +87,8 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
             _ignore_in_git(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
-    signer = Keyring((settings or Settings.from_environment()).key).sign
-    journal = SqliteJournal(database, signer=signer)
+    keyring = Keyring((settings or Settings.from_environment()).key)
+    journal = SqliteJournal(database, signer=lambda row: keyring.sign(row, "journal"))
     return Store(directory, journal, FileBlobStore(directory / "blobs"), FileMarkers(directory / "started"))
 
 
@@ -83,3 +97,127 @@ def _ignore_in_git(directory: Path) -> None:
     note = directory / ".gitignore"
     if directory.name == STORE_DIRECTORY and not note.exists():
         note.write_text("*\n", encoding="utf-8")
+
+
+# --- Handlers ------------------------------------------------------------------------------------------------------------
+
+_shared: dict[tuple[int, Path], Store] = {}
+_shared_lock = threading.Lock()
+
+
+def default_store(settings: Settings | None = None) -> Store:
+    """The store that handlers use: `DURABLE_NB_STORE`, else `.durable/` in the working directory."""
+    chosen = settings or Settings.from_environment()
+    return shared_store(find_store(chosen, Path.cwd()))
+
+
+def shared_store(place: str | os.PathLike[str]) -> Store:
+    """The open store of a directory, one per process: its users share commits. It is closed when the process ends."""
+    directory = Path(place).expanduser().absolute()
+    # A forked child must not use its parent's connection.
+    key = (os.getpid(), directory)
+    with _shared_lock:
+        store = _shared.get(key)
+        if store is None:
+            store = _shared[key] = open_store(directory)
+            atexit.register(store.close)
+        return store
+
+
+def driver_for(store: Any = None, **options: Any) -> Driver:
+    """What drives handlers on a store: a directory or URL, an open `Store`, a `Journal`, a `Driver`, or None."""
+    from durable_nb.sdk._driver import Driver
+
+    if isinstance(store, Driver):
+        return store
+    if isinstance(store, Journal):
+        return Driver(store, **options)
+    if store is None:
+        store = default_store()
+    elif not isinstance(store, Store):
+        store = shared_store(find_store(Settings(store=os.fspath(store)), Path.cwd()))
+    return Driver(store.journal, **options)
+
+
+class Worker:
+    """Drives whatever is due in a store: waits that are over, retries, callbacks that came, executions whose process died.
+
+    Args:
+        driver: of the store.
+        threads: how many executions are driven at once.
+    """
+
+    def __init__(self, driver: Driver, *, threads: int = 4) -> None:
+        self.driver = driver
+        self.threads = threads
+        self._stop = threading.Event()
+        self._slots = threading.Semaphore(threads)
+        self._running: dict[str, threading.Thread] = {}
+        self._failed: set[str] = set()
+        """Executions that this worker cannot drive (an unknown handler): said once, left to others."""
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Let `run_forever` return when what it drives has suspended or ended."""
+        self._stop.set()
+
+    def run_forever(self, *, poll_seconds: float = 0.5) -> None:
+        """Drive until `stop` is called."""
+        while not self._stop.is_set():
+            self.start_due()
+            self._stop.wait(poll_seconds)
+        self._join()
+
+    def run_until_idle(self) -> int:
+        """Drive what is due now, and what becomes due by that; returns how many invocations were made."""
+        count = 0
+        while started := self.start_due():
+            count += started
+            self._join()
+        return count
+
+    def start_due(self) -> int:
+        """Start a thread for each due execution that nobody drives; returns how many."""
+        started = 0
+        for record in self.driver.journal.due(self.driver.clock.now()):
+            with self._lock:
+                if record.kind != HANDLER_KIND or record.execution_id in self._running:
+                    continue
+                if record.execution_id in self._failed:
+                    continue
+            if self._stop.is_set() or not self._slots.acquire(blocking=False):
+                break
+            thread = threading.Thread(target=self._drive, args=(record,), name=f"durable_nb worker {record.name}")
+            with self._lock:
+                self._running[record.execution_id] = thread
+            thread.start()
+            started += 1
+        return started
+
+    def _drive(self, record: ExecutionRecord) -> None:
+        try:
+            self.driver.drive(record, self.driver.handler_of(record), wait=False)
+        except LeaseHeldError:
+            pass  # another process is on it
+        except DurableExecutionsError as error:
+            logger.error("execution %s cannot be driven: %s", record.name, error)
+            self._failed.add(record.execution_id)
+        finally:
+            with self._lock:
+                self._running.pop(record.execution_id, None)
+            self._slots.release()
+
+    def _join(self) -> None:
+        with self._lock:
+            threads = list(self._running.values())
+        for thread in threads:
+            thread.join()
+
+
+def _wire_handlers() -> None:
+    from durable_nb.sdk._engine import set_opener
+
+    set_opener(driver_for)
+
+
+_wire_handlers()

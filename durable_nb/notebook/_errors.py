@@ -1,0 +1,89 @@
+"""Errors of cells: as the journal keeps them, and as the notebook shows them."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from durable_nb.events import ErrorInfo
+from durable_nb.exceptions import DurableExecutionsError, StepInterruptedError, StepTimeoutError
+
+if TYPE_CHECKING:
+    from durable_nb.notebook._plan import Plan
+
+
+def error_info(error: BaseException, is_user_file: Callable[[str], bool]) -> ErrorInfo:
+    """The error with the user's own frames."""
+    kind = type(error)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_file(frame.filename)]
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return ErrorInfo(type=name, message=str(error), traceback=tuple(traceback.format_list(frames)))
+
+
+class Shown:
+    """Mixin of errors that the notebook shows as the lines that say what to do, without frames of ours."""
+
+    lines: tuple[str, ...] = ()
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}", *self.lines]
+
+
+class StepRefusedError(Shown, StepInterruptedError):
+    """Raised in the place of an at-most-once step that must not be started; says why and what to type."""
+
+    @classmethod
+    def of(cls, name: str, plan: Plan) -> StepRefusedError:
+        """The error of a plan that refuses."""
+        answer = plan.verdict.answer if plan.verdict is not None else None
+        what = {
+            "changed": f"step {name!r} was done with other inputs: {plan.reason}",
+            "interrupted": f"step {name!r} may have happened: {plan.reason}",
+            "failed": f"step {name!r} failed: {plan.reason}",
+        }.get(answer or "", plan.reason)
+        error = cls(what, name)
+        error.lines = (*plan.difference, *_CURES.get(answer or "", "").format(name=name).splitlines())
+        return error
+
+
+_CURES = {
+    "changed": (
+        "At-most-once steps do not run again by themselves. Decide:\n"
+        "  %durable resolve {name} --keep     the recorded result stays valid\n"
+        "  %durable resolve {name} --again    run it once more"
+    ),
+    "interrupted": (
+        "Find out whether it happened, then decide:\n"
+        "  %durable resolve {name} --succeeded   it happened; go on without running it\n"
+        "  %durable resolve {name} --failed      it did not happen; the step counts as failed\n"
+        "  %durable resolve {name} --again       run it once more"
+    ),
+    "failed": "  %durable resolve {name} --again       run it once more",
+}
+
+
+class TimedOutError(Shown, StepTimeoutError):
+    """The time-out of a cell's attempt."""
+
+    @classmethod
+    def instead_of(cls, error: BaseException | None, name: str, seconds: float) -> BaseException | None:
+        """The time-out in the place of the cancellation that it caused; any other error stays."""
+        if isinstance(error, asyncio.CancelledError):
+            return cls(name, seconds)
+        return error
+
+
+class StaleFileError(Shown, DurableExecutionsError):
+    """Raised in a cell that opens a file which a replayed cell wrote, and which holds another state now."""
+
+    def __init__(self, key: str, writer: str) -> None:
+        super().__init__(key, writer)
+        self.key, self.writer = key, writer
+        self.lines = (f"  Run the cell that writes it again: %durable rerun {writer}",)
+
+    def __str__(self) -> str:
+        return f"{self.key} does not hold what {self.writer!r} wrote at this place, and is too large to be put back"

@@ -1,0 +1,106 @@
+"""The session's home: an open store, the execution in it, and the right to write to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from durable_nb.events import ExecutionRecord
+from durable_nb.exceptions import StoreError
+from durable_nb.notebook._execution import ANONYMOUS, Notebook, Ownership, locate, marker_name, project_of, resolve
+from durable_nb.notebook._once import OnceSteps
+from durable_nb.notebook._records import CellJournal
+from durable_nb.runtime import Store, find_store, open_store
+from durable_nb.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a session writes to."""
+
+    store: Store
+    record: ExecutionRecord
+    ownership: Ownership
+    cells: CellJournal
+    once: OnceSteps
+    named_by: str
+    """Who told the execution's name, for `%durable status`."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nobody told which notebook this is."""
+        return self.record.name == ANONYMOUS
+
+    def close(self) -> None:
+        """Let the execution go and close the store."""
+        try:
+            self.ownership.close()
+        finally:
+            self.store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a session is, known before any store is opened."""
+
+    notebook: Notebook | None
+    store: Path
+    project: Path
+    """The folder that paths of inputs are relative to."""
+
+
+def find_location(namespace: Mapping[str, Any], settings: Settings) -> Location:
+    """Where the notebook of this kernel is, and where its store belongs.
+
+    Paths are relative to the store's folder when the notebook lies in it, else to the notebook's project.
+
+    Raises:
+        ValidationError: the store's URL is of a kind that is not known.
+    """
+    notebook = locate(namespace, os.environ)
+    folder = notebook.folder if notebook is not None else Path.cwd()
+    place = find_store(settings, folder)
+    inside = folder == place.parent or place.parent in folder.parents
+    return Location(notebook, place, place.parent if inside else project_of(folder))
+
+
+def open_home(location: Location, settings: Settings, *, use: str | None = None) -> Home:
+    """Open the store of this kernel's notebook, and its execution.
+
+    Args:
+        location: where it is.
+        settings: execution and key as the environment gives them.
+        use: the name that `%durable use` asked for.
+
+    Raises:
+        StoreError: the store cannot be opened.
+    """
+    store = open_store(location.store, settings=settings)
+    try:
+        return _in_store(store, location, settings, use)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _in_store(store: Store, location: Location, settings: Settings, use: str | None) -> Home:
+    notebook, project = location.notebook, location.project
+    anonymous = store.journal.create(ANONYMOUS, kind="notebook", at=time.time(), details={})
+    name = use or settings.execution
+    if name:
+        named_by = "%durable use" if use else "DURABLE_NB_EXECUTION"
+        facts = {"project": str(project), **({"path": str(notebook.path)} if notebook else {})}
+        record = store.journal.create(name, kind="notebook", at=time.time(), details=facts)
+        if record.kind != "notebook":
+            raise StoreError(f"{name!r} is an execution of a handler, not of a notebook: choose another name")
+    elif notebook is not None:
+        record, named_by = resolve(store.journal, notebook, project), notebook.told_by
+    else:
+        record, named_by = anonymous, "nobody"
+    cells = CellJournal(store.journal, store.blobs, record.execution_id, anonymous.execution_id)
+    once = OnceSteps(cells, store.markers, marker_name(record))
+    return Home(store, record, Ownership(store.journal, record), cells, once, named_by)

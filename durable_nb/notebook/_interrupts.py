@@ -1,0 +1,25 @@
+"""SIGINT while a transaction ends: it waits, so that nothing is committed half."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Ignore SIGINT meanwhile.
+
+    The cell's body has ended when its checkpoint is written: an interrupt that comes then has nothing left to stop, and
+    is dropped rather than raised into the next cell.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

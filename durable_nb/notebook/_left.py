@@ -1,0 +1,50 @@
+"""Work that a cell leaves running: a checkpoint of an unfinished cell would promise too much.
+
+Only work whose code the user wrote counts: libraries keep idle threads (pools, monitors, history savers) for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+IsUserFile = Callable[[str], bool]
+
+
+def running_work() -> frozenset[int]:
+    """Identities of the threads and tasks that run now."""
+    return frozenset(id(item) for item in (*threading.enumerate(), *_tasks()))
+
+
+def left_by(before: frozenset[int], is_user_file: IsUserFile) -> str | None:
+    """What was started since and still runs, for people; None when nothing does."""
+    for thread in threading.enumerate():
+        if id(thread) not in before and thread.is_alive() and _runs_user_code(thread, is_user_file):
+            return f"thread {thread.name!r} that it started is still running"
+    for task in _tasks():
+        if id(task) not in before and not task.done() and _is_user_task(task, is_user_file):
+            return f"task {task.get_name()!r} that it started is still running"
+    return None
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:  # no loop runs in this thread
+        return set()
+
+
+def _runs_user_code(thread: threading.Thread, is_user_file: IsUserFile) -> bool:
+    target = getattr(thread, "_target", None)
+    code = getattr(getattr(target, "__func__", target), "__code__", None)
+    if code is None and type(thread).run is not threading.Thread.run:
+        code = getattr(type(thread).run, "__code__", None)
+    return code is not None and is_user_file(code.co_filename)
+
+
+def _is_user_task(task: asyncio.Task[Any], is_user_file: IsUserFile) -> bool:
+    coroutine = task.get_coro()
+    code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "gi_code", None)
+    return code is not None and is_user_file(code.co_filename)

@@ -1,0 +1,66 @@
+"""The magics: parsing and talking; what they do is in the session."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+
+from durable_nb.exceptions import DurableExecutionsError
+from durable_nb.notebook._manage import Manager
+from durable_nb.notebook._session import Session
+
+HELP = """\
+%durable status                the steps of this notebook, this session's first
+%durable plan                  what Run All would replay and run, and why; runs nothing
+%durable why [STEP]            why a cell was replayed or run, as a diff; without STEP the last one
+%durable history [STEP]        what was recorded for a step
+%durable rerun STEP            run it the next time, whatever is recorded
+%durable forget STEP | --all   remove what is recorded for it
+%durable resolve NAME --keep | --again | --succeeded | --failed
+                               decide about an at-most-once step
+%durable use NAME              write to the execution of this name from now on
+%durable on | off              make cells durable again | leave them alone
+%durable gc                    remove bytes that no checkpoint names
+%durable verify                check every stored byte
+%durable help                  this text
+STEP is a step's name, the number of its prompt (3 for In[3]), or the start of its source."""
+
+
+@magics_class
+class DurableMagics(Magics):
+    """`%%durable_step`, `%durable_step` and `%durable`."""
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        super().__init__(shell)
+        self._manager = Manager(session)
+
+    @cell_magic
+    def durable_step(self, line: str, cell: str) -> None:  # noqa: ARG002 - the signature of a cell magic
+        """Make this cell a durable step.
+
+        %%durable_step [NAME] [--max-attempts N] [--initial-delay 5s] [--max-delay 5m] [--backoff 2.0]
+            [--jitter full|half|none] [--retry PRESET] [--retry-on ERROR[,ERROR…]] [--retry-if-message REGEX]
+            [--at-most-once] [--timeout 10m] [--depends-on GLOB…] [--force] [--no-store-output] [--quiet]
+        """
+        # Cells that start with the magic never get here: the hooks take its line off. This is a nested call.
+        raise UsageError("%%durable_step must be the first line of its cell")
+
+    @line_magic
+    def durable(self, line: str) -> None:
+        """Manage durable steps; `%durable help` lists what it does."""
+        words = shlex.split(line) or ["status"]
+        verb, arguments = words[0].lstrip("-"), words[1:]
+        if verb == "help":
+            print(HELP)
+            return
+        action: Callable[[list[str]], None] | None = getattr(self._manager, f"do_{verb}", None)
+        if action is None:
+            raise UsageError(f"%durable: there is no {verb!r}; %durable help lists what there is")
+        try:
+            action(arguments)
+        except DurableExecutionsError as exc:
+            raise UsageError(f"%durable {verb}: {exc}") from exc

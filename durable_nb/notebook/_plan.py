@@ -1,0 +1,156 @@
+"""Replay or run: the decision for one cell, and its reason in words.
+
+Nothing is run or written here. A record is valid when every input it had has the same version now (`_inputs.py`);
+where that is in doubt, the cell runs. The recorded inputs are all that has to be asked: which names and code a cell
+reaches follows from its source and from the functions among its inputs, so as long as these are equal nothing can
+have come to it. Hence a cell that is replayed is never analysed, and the values it would read are not even loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from durable_nb.cells import (
+    Difference,
+    Input,
+    Reason,
+    explain,
+    first_difference,
+    is_declarative,
+    session_magic,
+    source_diff,
+)
+from durable_nb.exceptions import StoreError
+from durable_nb.notebook._cell import Cell
+from durable_nb.notebook._home import Home
+from durable_nb.notebook._inputs import InputBook
+from durable_nb.notebook._once import Verdict
+from durable_nb.notebook._records import Record
+
+Kind = Literal["replay", "run", "declare", "track", "refuse"]
+
+_HISTORY = 50
+"""How many past records of one cell are tried: editing back and forth still hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with a cell."""
+
+    kind: Kind
+    reason: str
+    record: Record | None = None
+    difference: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    again: bool = False
+    """A completed run exists and is not given back: what the cell makes now is another value."""
+
+
+class Planner:
+    """Decides for the cells of one session."""
+
+    def __init__(
+        self,
+        book: InputBook,
+        home: Callable[[], Home | None],
+        last_source: Callable[[Cell], str | None],
+        lost_files: Callable[[Record], str | None],
+    ) -> None:
+        self._book, self._home, self._last_source, self._files = book, home, last_source, lost_files
+
+    def plan(self, cell: Cell) -> Plan:
+        """What to do with a prepared cell."""
+        options = cell.options
+        home = self._home()
+        if not cell.managed:
+            return Plan("track", "it is not a durable step")
+        if not cell.request.marked and not options.name and (is_declarative(cell.tree) or session_magic(cell.tree)):
+            return Plan("declare", "it only declares: running it is cheaper than storing it")
+        if home is None:
+            return Plan("run", "there is no store")
+        if options.at_most_once:
+            return self._at_most_once(cell, home)
+        records = self._records(cell, home)
+        again = bool(records)
+        if options.force:
+            return Plan("run", "it was asked to run (--force)", again=again)
+        if options.mode == "always":
+            return Plan("run", "it is marked to run always", again=again)
+        return self._ordinary(cell, records)
+
+    def _records(self, cell: Cell, home: Home) -> list[Record]:
+        return home.cells.candidates(cell.operation)[:_HISTORY]
+
+    def _ordinary(self, cell: Cell, records: list[Record]) -> Plan:
+        nearest: Record | None = None
+        untrusted = False
+        for record in records:
+            if not record.stored.trusted:
+                untrusted = True
+                continue
+            difference = self.differs(cell, record)
+            if difference is None:
+                lost = self._files(record)
+                if lost is not None:
+                    return Plan("run", lost, record, again=True)
+                if record.runs_again is not None:
+                    return Plan("run", record.runs_again, record, again=True)
+                return Plan("replay", "nothing it depends on has changed", record)
+            nearest = nearest or record
+        if nearest is not None:
+            reason = self._explained(cell, nearest)
+            return Plan("run", reason.text, nearest, reason.diff)
+        if untrusted:
+            return Plan("run", "its checkpoint was not signed with your key (see durable-nb trust)")
+        return self._never_ran(cell)
+
+    def _never_ran(self, cell: Cell) -> Plan:
+        source = self._last_source(cell)
+        if source is None or source == cell.request.body:
+            return Plan("run", "there is no checkpoint of it yet")
+        return Plan("run", "its source was edited", difference=source_diff(source, cell.request.body))
+
+    def differs(self, cell: Cell, record: Record) -> Difference | None:
+        """The first input of the record that has another version now; None when it is valid."""
+        return first_difference(record.inputs, self._lookup(cell))
+
+    def _lookup(self, cell: Cell) -> Callable[[Input], Input]:
+        source = self._book.of_source(cell.canonical)
+
+        def current(item: Input) -> Input:
+            return source.get((item.kind, item.key)) or self._book.current(item)
+
+        return current
+
+    def _explained(self, cell: Cell, record: Record) -> Reason:
+        return explain(record.inputs, self._lookup(cell), source_before=record.source, source_now=cell.request.body)
+
+    def _at_most_once(self, cell: Cell, home: Home) -> Plan:
+        name = cell.options.name
+        assert name is not None
+        if home.is_anonymous:
+            return Plan(
+                "refuse",
+                f"step {name!r} is at most once, and nobody told which notebook this is: "
+                "set DURABLE_NB_EXECUTION or use %durable use NAME first",
+            )
+        try:
+            verdict = home.once.judge(name, lambda record: self.differs(cell, record))
+        except StoreError as exc:
+            return Plan("refuse", f"step {name!r} is at most once, and its history cannot be read: {exc}")
+        if verdict.answer == "replay":
+            return Plan("replay", "it is done: at-most-once steps do not run again", verdict.record, verdict=verdict)
+        if verdict.answer == "changed":
+            assert verdict.record is not None
+            reason = self._explained(cell, verdict.record)
+            return Plan("refuse", reason.text, verdict.record, reason.diff, verdict)
+        if verdict.answer == "run":
+            return Plan("run", "it was not started yet", verdict=verdict)
+        if verdict.answer == "empty":
+            return Plan("replay", verdict.why, verdict=verdict)
+        return Plan("refuse", verdict.why, verdict=verdict)
+
+
+__all__ = ["Plan", "Planner"]

@@ -1,0 +1,123 @@
+"""Giving a checkpoint back: names, process state, deletions, session magics, outputs, the result and its number.
+
+Names are loaded before anything is shown: a checkpoint that cannot be read leaves the notebook untouched, and the cell
+runs instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.cells import as_magic
+from durable_nb.exceptions import DurableExecutionsError
+from durable_nb.notebook._cell import Cell, Report
+from durable_nb.notebook._records import Record
+from durable_nb.notebook._results import result_index
+from durable_nb.notebook._world import states_of
+from durable_nb.snapshot import load
+
+if TYPE_CHECKING:
+    from durable_nb.notebook._session import Session
+
+
+class CannotReplayError(DurableExecutionsError):
+    """Raised when a valid checkpoint cannot be given back; says why in one line."""
+
+
+def replay(session: Session, cell: Cell, record: Record) -> Report:
+    """Give the checkpoint back.
+
+    Raises:
+        CannotReplayError: it cannot be read; nothing was changed.
+    """
+    clock = time.perf_counter()
+    if record.runs_again is not None:
+        raise CannotReplayError(record.runs_again)
+    try:
+        manifest = record.manifest
+        assert session.home is not None
+        names = renamed(manifest["names"], session.renumbered(cell, manifest["results"]))
+        lost = load(names, session.tracker, session.home.store.blobs)
+    except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
+        raise CannotReplayError(f"its checkpoint cannot be read ({_one_line(exc)})") from exc
+    for part in lost:
+        session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
+    session.book.warnings = manifest["warnings"]
+    for name in _strangers(names):
+        session.tracker.unbind(name)
+    session.world.ledger.replayed(states_of(record.files), owner=cell.operation)
+    _session_magics(session, cell.tree)
+    count = session.result_number()
+    session.tee.replay(manifest["outputs"], manifest["models"], cell.request.parent, count)
+    if manifest["has_result"]:
+        cell.shown_result = True
+        _show_result(session, count)
+    for name in names_of(names):
+        session.book.origins[name] = cell.label
+    seconds = time.perf_counter() - clock
+    saved = max(record.seconds - seconds, 0.0)
+    return Report("replayed", cell.reason, attempt=record.event.attempt, seconds=seconds, saved_seconds=saved)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _session_magics(session: Session, tree: ast.Module) -> None:
+    """Magics that set the session up are applied again, in order: they are cheap, and no checkpoint holds them."""
+    for node in tree.body:
+        call = as_magic(node.value) if isinstance(node, ast.Expr) else None
+        if call is not None and call.is_session:
+            with session.tee.muted():
+                session.shell.run_line_magic(call.name, call.line)
+
+
+def _show_result(session: Session, count: int) -> None:
+    """`_`, `__`, `___`, `_N` and the result object, as the display hook sets them."""
+    shell = session.shell
+    results: Mapping[int, Any] = shell.user_ns["_oh"]
+    if count not in results:
+        return
+    value = results[count]
+    hook = shell.displayhook
+    hook.update_user_ns(value)
+    if hook.exec_result is not None:
+        hook.exec_result.result = value
+
+
+# --- results under the numbers of this session -----------------------------------------------------------------------
+
+_NO_NUMBER = 10**9
+"""Added to the number of a result whose cell has no number in this session; its name goes again after loading."""
+
+
+def renamed(manifest: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
+    """The manifest of names with its results under other numbers."""
+    new = {old: name or f"Out[{_NO_NUMBER + number}]" for number, (old, name) in enumerate(names.items())}
+    groups = [
+        {
+            **group,
+            "names": [new.get(name, name) for name in group["names"]],
+            "versions": {new.get(name, name): version for name, version in group["versions"].items()},
+        }
+        for group in manifest["groups"]
+    ]
+    return {
+        **manifest,
+        "groups": groups,
+        "deleted": [name for name in manifest["deleted"] if not name.startswith("Out[")],
+    }
+
+
+def names_of(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The names that a manifest binds."""
+    for group in manifest["groups"]:
+        yield from group["names"]
+
+
+def _strangers(manifest: Mapping[str, Any]) -> list[str]:
+    return [name for name in names_of(manifest) if (result_index(name) or 0) >= _NO_NUMBER]

@@ -1,0 +1,465 @@
+"""The session: one kernel's picture of its notebook, and what happens to each cell.
+
+A cell passes through these calls, all synchronous and all in the main thread:
+
+- `prepare` finds out which cell it is;
+- `plan` decides: replay, run, declare, track, refuse;
+- a cell that runs is analysed (`analyse`) and pictured (`start`) before its statements run;
+- its end is pictured and committed (`_commit.py`); a checkpoint is given back by `_replay.py`.
+
+The shell (`_shell.py`) runs the statements in between. Whatever fails in here is told to the user as a warning and
+makes the cell *not durable*; it never fails the user's cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from durable_nb.cells import MISSING, Ordinals, analyse, canonical, fingerprint, identity
+from durable_nb.events import EventKind
+from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, LeaseLostError, StoreError, ValidationError
+from durable_nb.notebook._attempts import Backoff
+from durable_nb.notebook._capture import Tee
+from durable_nb.notebook._cell import Cell, Request
+from durable_nb.notebook._errors import StaleFileError, error_info
+from durable_nb.notebook._home import Home, Location, find_location, open_home
+from durable_nb.notebook._inputs import InputBook
+from durable_nb.notebook._left import left_by, running_work
+from durable_nb.notebook._plan import Plan, Planner
+from durable_nb.notebook._records import Record, cell_event, operation_id
+from durable_nb.notebook._results import result_index
+from durable_nb.notebook._rollback import Rollback
+from durable_nb.notebook._world import World, states_of
+from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.snapshot import Keyring, Tracker, note_starts
+
+_DATA_ONLY = frozenset(
+    {
+        "builtins",
+        "collections",
+        "datetime",
+        "decimal",
+        "numpy",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "torch",
+        "xarray",
+    }
+)
+"""Packages that never change an object they were not given; others keep what they made (`plt.plot` changes `fig`)."""
+
+
+class Session:
+    """What durable_nb knows in one kernel.
+
+    Args:
+        shell: the interactive shell whose namespace is the notebook's.
+        kernel: the kernel around it.
+        every_cell: True in the durable kernel: every cell is a step, not only the marked ones.
+        settings: store, execution, key and limits.
+    """
+
+    def __init__(self, shell: Any, kernel: Any, *, every_cell: bool, settings: Settings) -> None:
+        self.shell, self.kernel, self.settings = shell, kernel, settings
+        self.every_cell = every_cell
+        self.enabled = True
+        self.storing_history = True
+        self.tee = Tee(kernel, settings.output_limit)
+        self.tracker = Tracker(shell.user_ns, hidden=shell.user_ns_hidden)
+        self.ordinals = Ordinals()
+        self.done: list[Cell] = []
+        self.current: Cell | None = None
+        self.home: Home | None = None
+        self.no_home: str | None = None
+        self._use: str | None = None
+        self._told: set[str] = set()
+        self._outside = False
+        self._loose = False
+        self._results: dict[str, int] = {}
+        self._forced: set[str] = set()
+        self._location: Location | None = None
+        self._world: World | None = None
+        self.book = InputBook(self.tracker)
+        self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
+
+    # --- the store -------------------------------------------------------------------------------------------------
+
+    @property
+    def world(self) -> World:
+        """Files, modules and environment around the notebook; found out when the first cell runs."""
+        if self._world is None:
+            note_starts()  # only now: starting a kernel draws random numbers of its own
+            try:
+                self._location = find_location(self.shell.user_ns, self.settings)
+                project, store = self._location.project, self._location.store
+            except ValidationError as exc:
+                self.no_home = str(exc)
+                self.warn(f"nothing will be saved: {exc}")
+                project, store = Path.cwd(), Path.cwd() / STORE_DIRECTORY
+            key = Keyring(self.settings.key).sign(b"environment", "derive")
+            self._world = self.book.world = World(project, [store], key, self._before_read)
+        return self._world
+
+    def open(self) -> None:
+        """Open the store of this notebook; without one, cells run and are not durable."""
+        world = self.world
+        if self.home is not None or self.no_home is not None or self._location is None:
+            return
+        try:
+            self.home = open_home(self._location, self.settings, use=self._use)
+            for record in self.home.cells.with_files():
+                world.ledger.remember(states_of(record.files), owner=record.event.operation_id)
+        except (DurableExecutionsError, OSError) as exc:
+            self.close()
+            self.no_home = str(exc)
+            self.warn(f"nothing will be saved: {exc}")
+
+    def use(self, name: str | None) -> None:
+        """Write to the execution of this name from now on."""
+        self.close()
+        self._use = name
+        self.open()
+
+    def close(self) -> None:
+        """Let the store go."""
+        home, self.home, self.no_home = self.home, None, None
+        if home is not None:
+            home.close()
+
+    def remove(self) -> None:
+        """Leave the kernel as it was before."""
+        self.close()
+        self.tee.remove()
+
+    def warn(self, text: str) -> None:
+        """Tell the user once per text; never part of a cell's recorded output."""
+        if text not in self._told:
+            self._told.add(text)
+            with self.tee.muted():
+                print(f"durable_nb: {text}", file=sys.stderr, flush=True)
+
+    # --- before ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: Request, tree: ast.Module) -> Cell:
+        """Find out what the cell is and what it may read."""
+        world = self.world
+        managed = self.enabled and request.options.mode != "off" and (request.marked or self.every_cell)
+        cell = Cell(request=request, tree=tree, position=len(self.done), managed=managed)
+        if managed:
+            self.open()
+        cell.canonical = canonical(request.transformed, request.body)
+        cell.identity = identity(cell.canonical, request.options.name)
+        cell.ordinal = self.ordinals.next(cell.identity, request.cell_id)
+        cell.operation = operation_id(cell.identity, cell.ordinal)
+        if request.options.at_most_once and self.home is not None:
+            cell.operation = self.home.once.operation(request.options.name or "")
+        world.modules.notice()
+        return cell
+
+    def plan(self, cell: Cell) -> Plan:
+        """Decide what to do with the cell."""
+        if self.outside_ran() or self._loose or left_by(frozenset(), self.world.is_user_file) is not None:
+            self.tracker.invalidate(None)
+        self.book.look_again()
+        if cell.operation in self._forced:
+            self._forced.discard(cell.operation)
+            plan = Plan("run", "you asked for it (%durable rerun)", again=True)
+        else:
+            plan = self.planner.plan(cell)
+        cell.reason, cell.difference = plan.reason, plan.difference
+        cell.declared = plan.kind == "declare"
+        if plan.again and plan.record is not None and plan.record.runs_again is None:
+            cell.nonce = uuid.uuid4().hex
+        return plan
+
+    def analyse(self, cell: Cell) -> None:
+        """Find out what the cell may read, and take the versions of that as they are before it runs."""
+        cell.reads = analyse(cell.tree, self.shell.user_ns, self.tracker.functions_of)
+        cell.inputs.update(self.book.of_source(cell.canonical).values())
+        if cell.managed:
+            cell.inputs.update(self.book.of_names(cell.reads))
+
+    def _last_source(self, cell: Cell) -> str | None:
+        """The source this cell had before an edit, as far as the front end's id tells."""
+        previous = self.ordinals.previous(cell.request.cell_id)
+        home = self.home
+        if previous is None or home is None:
+            return None
+        records = home.cells.candidates(operation_id(previous, cell.ordinal))
+        return records[0].source if records else None
+
+    def start(self, cell: Cell, plan: Plan) -> None:
+        """Take the picture before the run, and record that it starts."""
+        cell.dirty = tuple(sorted(name for name in self.touched(cell) if self.tracker.version(name).kind == "dirty"))
+        cell.before = self.tracker.before(self.touched(cell))
+        cell.threads_before = running_work()
+        self._record_start(cell, plan)
+        cell.clock = time.perf_counter()
+        cell.started = time.time()
+        cell.folder = self.world.environment.cwd()
+        self.world.observer.begin()
+
+    def touched(self, cell: Cell) -> frozenset[str]:
+        """Names whose values the cell may change: what it can reach, and what packages it calls may have kept."""
+        reads = cell.reads
+        assert reads is not None
+        if reads.everything is not None:
+            return frozenset(self.tracker.bindings())
+        keepers = {module.partition(".")[0] for module in reads.modules} - _DATA_ONLY
+        names = set(reads.names | reads.binds)
+        if keepers:
+            names.update(name for name, value in self.tracker.bindings().items() if _package_of(value) in keepers)
+        return frozenset(names)
+
+    def _record_start(self, cell: Cell, plan: Plan) -> None:
+        home = self.home
+        if home is None or plan.kind != "run":
+            return
+        if not self.owned(home):
+            if cell.options.at_most_once:
+                raise LeaseHeldError(home.record.name, home.ownership.holder or "another kernel")
+            return
+        if cell.options.at_most_once:
+            assert plan.verdict is not None
+            assert cell.options.name is not None
+            home.once.start(
+                cell.options.name,
+                rounds=plan.verdict.round,
+                attempt=cell.attempt,
+                label=cell.label,
+                lease=home.ownership.lease,
+                details=self.details(cell),
+            )
+            return
+        event = cell_event(
+            cell.operation,
+            EventKind.STARTED,
+            time.time(),
+            name=cell.options.name,
+            attempt=cell.attempt,
+            details=self.details(cell),
+        )
+        self.write(home, [event], durable=False)
+
+    def owned(self, home: Home) -> bool:
+        """Whether this kernel may write; says once who holds the execution otherwise."""
+        if home.ownership.ensure():
+            return True
+        self.warn(
+            f"{home.record.name} is in use by {home.ownership.holder}: cells replay and run here, but are not saved",
+        )
+        return False
+
+    def write(self, home: Home, events: Iterable[Any], *, durable: bool = True, refs: Iterable[str] = ()) -> None:
+        try:
+            home.cells.write(list(events), lease=home.ownership.lease, durable=durable, refs=list(refs))
+        except LeaseLostError:
+            home.ownership.lost()
+            raise
+
+    def details(self, cell: Cell) -> dict[str, Any]:
+        options = cell.options
+        return {
+            "label": cell.label,
+            "source": cell.request.body,
+            "identity": cell.identity,
+            "ordinal": cell.ordinal,
+            "position": cell.position,
+            "at_most_once": options.at_most_once,
+            "max_attempts": options.max_attempts,
+            **({"cell_id": cell.request.cell_id} if cell.request.cell_id else {}),
+        }
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def _lost_files(self, record: Record) -> str | None:
+        """Why a writer cannot be replayed as the disk is; what can be put back is put back.
+
+        Only the newest state of a file has to be there: an older one is what a later cell overwrote.
+        """
+        ledger, states = self.world.ledger, states_of(record.files)
+        kept = record.files.get("blobs", {})
+        for state in states:
+            disk = ledger.digest(ledger.path(state.key))
+            if disk == state.version:
+                continue
+            if ledger.is_newest(state) and disk == MISSING and self._put_back(state.key, kept.get(state.key)):
+                continue
+            problem = ledger.problem([state])
+            if problem is not None or ledger.is_newest(state):
+                return problem or f"the file {state.key}, which it wrote, is not as it left it"
+        return None
+
+    def _put_back(self, key: str, address: str | None) -> bool:
+        home = self.home
+        return address is not None and home is not None and self.world.restore_file(key, address, home.store.blobs)
+
+    def _before_read(self, path: str) -> None:
+        """A cell that runs is about to read a file: it must find what belongs at its place in the notebook."""
+        ledger, home = self.world.ledger, self.home
+        key = ledger.key(path)
+        if home is None or not ledger.stale(key):
+            return
+        owner, wanted = ledger.owner(key), ledger.current(key)
+        for record in home.cells.candidates(owner) if owner is not None else ():
+            states = {state.key: state.version for state in states_of(record.files)}
+            if states.get(key) == wanted and self._put_back(key, record.files.get("blobs", {}).get(key)):
+                return
+        raise StaleFileError(key, self._label_of(owner))
+
+    def _label_of(self, operation: str | None) -> str:
+        return next((cell.label for cell in reversed(self.done) if cell.operation == operation), "an earlier cell")
+
+    # --- attempts --------------------------------------------------------------------------------------------------
+
+    def resume(self, cell: Cell, plan: Plan, backoff: Backoff | None) -> float | None:
+        """Take up the count of attempts where a dead kernel left it; returns when the next one may start.
+
+        Only attempts at the same cell with the same names count: after an edit the count starts anew.
+        """
+        if plan.verdict is not None:
+            cell.attempt = plan.verdict.attempt
+            return plan.verdict.due
+        home = self.home
+        if backoff is None or home is None or home.is_anonymous:
+            return None
+        events = [stored.event for stored in home.cells.events(cell.operation)]
+        events = [event for event in events if event.kind is not EventKind.NOTE]
+        while events and events[-1].kind is EventKind.STARTED:
+            events.pop()  # an attempt without an end is made again, under its own number
+        last = events[-1] if events else None
+        if (
+            last is None
+            or last.kind is not EventKind.RETRY_SCHEDULED
+            or last.details.get("static") != static_mark(cell)
+        ):
+            return None
+        cell.attempt = min(last.attempt + 1, backoff.max_attempts)
+        return last.due
+
+    def attempt_started(self, cell: Cell, plan: Plan) -> None:
+        """Record that the next attempt begins."""
+        self._record_start(cell, plan)
+        self.world.observer.end()
+        self.world.observer.begin()
+        cell.clock = time.perf_counter()
+
+    def attempt_failed(self, cell: Cell, error: BaseException, due: float) -> None:
+        """Commit the attempt that failed and the time of the next one."""
+        home = self.home
+        if home is None or not self.owned(home):
+            return
+        event = cell_event(
+            cell.operation,
+            EventKind.RETRY_SCHEDULED,
+            time.time(),
+            name=cell.options.name,
+            attempt=cell.attempt,
+            error=error_info(error, self.world.is_user_file),
+            due=due,
+            details={**self.details(cell), "static": static_mark(cell)},
+        )
+        try:
+            self.write(home, [event])
+        except StoreError as exc:
+            self.warn(f"a failed attempt of cell {cell.label!r} was not recorded: {exc}")
+
+    def tell_retry(self, cell: Cell, error: BaseException, due: float, attempts: int) -> None:
+        """One line while the cell counts down; the next attempt takes it away."""
+        left = max(due - time.time(), 0.0)
+        with self.tee.muted():
+            print(
+                f"durable_nb: attempt {cell.attempt} of {attempts} failed ({type(error).__name__}: {error}); "
+                f"next in {left:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def rollback(self, cell: Cell) -> Rollback:
+        """What undoes an attempt; taken before the first one."""
+        return Rollback(self.tracker, self.touched(cell), cell.before, self.home.store.blobs if self.home else None)
+
+    # --- results: Out[n] under the number of this session -----------------------------------------------------------
+
+    def result_number(self) -> int:
+        """The number that the running cell's result has (nbval's cells do not move the count)."""
+        return int(self.shell.execution_count) - (1 if self.storing_history else 0)
+
+    def results_of(self, cell: Cell, changed: Iterable[str]) -> dict[str, str]:
+        """Which cell each result among the changed names belongs to: numbers differ from session to session."""
+        owners = {number: operation for operation, number in self._results.items()}
+        if cell.shown_result:
+            owners[self.result_number()] = cell.operation
+        found: dict[str, str] = {}
+        for name in changed:
+            number = result_index(name)
+            if number is not None and number in owners:
+                found[name] = owners[number]
+        return found
+
+    def renumbered(self, cell: Cell, results: Mapping[str, str]) -> dict[str, str | None]:
+        """Recorded results to their names in this session; None for one that has no number here."""
+        found: dict[str, str | None] = {}
+        for name, operation in results.items():
+            number = self.result_number() if operation == cell.operation else self._results.get(operation)
+            found[name] = None if number is None else f"Out[{number}]"
+        return found
+
+    # --- the end of a cell -----------------------------------------------------------------------------------------
+
+    def ended(self, cell: Cell) -> None:
+        """Remember the cell for `%durable` and for the next ones."""
+        self.done.append(cell)
+        self._loose = (
+            cell.threads_before is not None and left_by(cell.threads_before, self.world.is_user_file) is not None
+        )
+        if cell.shown_result:
+            self._results[cell.operation] = self.result_number()
+
+    def note_outside(self) -> None:
+        """Code ran outside the cells (a silent request, a subshell, a comm): values are looked at again.
+
+        Called from any thread.
+        """
+        self._outside = True
+
+    def outside_ran(self) -> bool:
+        """Whether code ran outside the cells since the last question."""
+        ran, self._outside = self._outside, False
+        return ran
+
+    def force(self, operation: str) -> None:
+        """Run this cell the next time, whatever is recorded."""
+        self._forced.add(operation)
+
+    def fault(self, cell: Cell | None, error: Exception) -> None:
+        """A fault of ours: say so, with where, and let the user's cell be."""
+        self.tracker.invalidate(None)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        label = f"cell {cell.label!r}" if cell is not None else "this cell"
+        self.warn(
+            f"{label} is not durable, because durable_nb itself failed "
+            f"({type(error).__name__}: {error}, {Path(place.filename).name}:{place.lineno}); please report it",
+        )
+        if os.environ.get("DURABLE_NB_DEBUG"):
+            traceback.print_exception(error)
+
+
+def _package_of(value: object) -> str:
+    return (getattr(type(value), "__module__", None) or "").partition(".")[0]
+
+
+def static_mark(cell: Cell) -> str:
+    """The cell and the names it reads, as one digest: what attempts are counted under."""
+    return fingerprint(cell.inputs)

@@ -1,0 +1,363 @@
+"""Between IPython and the session: where a cell is caught, and what is run in its place.
+
+Every cell, sync or async, passes through `shell.run_cell_async`, which compiles it and then calls
+`shell.run_ast_nodes`. Both are replaced on the instance, so that the durable kernel and `%load_ext` on a plain one are
+the same code:
+
+- `run_cell_async` takes the magic's line off a `%%durable_step` cell, so that the body is what IPython compiles, shows
+  in tracebacks and keeps in `In`;
+- `run_ast_nodes` is where the cell would run. Here the session decides: the statements run, in one or more attempts, or
+  the checkpoint is given back instead of them. History, prompts, events and hooks stay IPython's own.
+
+The cell ends in `kernel.do_execute`, after the post-execute hooks (inline figures are shown there): only then is it
+committed, and only then does the reply go out.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_tags
+from durable_nb.exceptions import DurableExecutionsError, ValidationError
+from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
+from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked
+from durable_nb.notebook._commit import Committer
+from durable_nb.notebook._errors import StepRefusedError, TimedOutError
+from durable_nb.notebook._interrupts import deferred_interrupts
+from durable_nb.notebook._plan import Plan
+from durable_nb.notebook._replay import CannotReplayError, replay
+from durable_nb.notebook._session import Session
+
+_COMM = ("comm_open", "comm_msg", "comm_close")
+_PATCHED = ("run_cell_async", "run_ast_nodes", "should_run_async")
+
+
+class ShellHooks:
+    """Catches the cells of one shell for one session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.shell, self.kernel = session.shell, session.kernel
+        self._committer = Committer(session)
+        self._pending: Request | None = None
+        self._running: Cell | None = None
+        self._reports: dict[str, Report] = {}
+        self._original = {name: getattr(self.shell, name) for name in _PATCHED}
+        self._do_execute = self.kernel.do_execute
+        self._finish_metadata = self.kernel.finish_metadata
+
+    def install(self) -> None:
+        """Put the hooks in place."""
+        for name in _PATCHED:
+            setattr(self.shell, name, getattr(self, name))
+        self.kernel.do_execute = self.do_execute
+        self.kernel.finish_metadata = self.finish_metadata
+        for name in _COMM:
+            self.kernel.shell_handlers[name] = self._outside(self.kernel.shell_handlers[name])
+
+    def remove(self) -> None:
+        """Take them away."""
+        for name in _PATCHED:
+            self.shell.__dict__.pop(name, None)
+        for name in ("do_execute", "finish_metadata"):
+            self.kernel.__dict__.pop(name, None)
+        for name in _COMM:
+            self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
+
+    def _outside(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A handler of messages that run the user's callbacks between cells, or while an async cell awaits."""
+
+        @functools.wraps(handler)
+        def handle(*args: Any, **keywords: Any) -> Any:
+            self.session.note_outside()
+            return handler(*args, **keywords)
+
+        return handle
+
+    # --- around a cell ---------------------------------------------------------------------------------------------
+
+    async def do_execute(self, code: str, silent: bool, *args: Any, **keywords: Any) -> Any:
+        """Run a request; when its cell was a step, end it before the reply goes out."""
+        if silent or not _in_main_thread() or self._running is not None:
+            self.session.note_outside()
+            return await self._do_execute(code, silent, *args, **keywords)
+        try:
+            return await self._do_execute(code, silent, *args, **keywords)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        cell, self._running, self._pending = self._running, None, None
+        if cell is None:
+            return
+        with deferred_interrupts():
+            report = cell.report or self._ended(cell)
+            cell.report = report
+            self.session.ended(cell)
+            if cell.managed or self.session.every_cell:
+                self._reports[_message_id(cell.request.parent)] = report
+
+    def _ended(self, cell: Cell) -> Report:
+        """The report of a cell whose statements ran."""
+        try:
+            if cell.raised:
+                return self._committer.failed(cell, cell.error)
+            return self._committer.finish(cell)
+        except Exception as exc:  # noqa: BLE001 - our own fault: it costs the checkpoint, never the user's cell
+            self.session.fault(cell, exc)
+            return Report("not_durable", f"durable_nb failed on it: {type(exc).__name__}: {exc}")
+
+    def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
+        """Add the report to the reply's metadata."""
+        found: dict[str, Any] = self._finish_metadata(parent, metadata, reply_content)
+        report = self._reports.pop(_message_id(parent), None)
+        if report is not None:
+            found["durable_nb"] = report.as_metadata()
+        return found
+
+    # --- IPython's own calls ---------------------------------------------------------------------------------------
+
+    def should_run_async(self, raw_cell: str, **keywords: Any) -> bool:
+        """Decide by the body: the magic's line is no Python."""
+        step = marked(raw_cell)
+        if step is None:
+            return bool(self._original["should_run_async"](raw_cell, **keywords))
+        try:
+            transformed = self.shell.transform_cell(step.body)
+        except SyntaxError:  # the user's, shown when the cell is compiled
+            return False
+        return bool(self._original["should_run_async"](step.body, transformed_cell=transformed))
+
+    async def run_cell_async(
+        self, raw_cell: str, store_history: bool = False, silent: bool = False, *args: Any, **keywords: Any
+    ) -> Any:
+        """Note what was asked, and hand IPython the body."""
+        original = self._original["run_cell_async"]
+        if silent or self._running is not None or self._pending is not None or not _in_main_thread():
+            return await original(raw_cell, store_history, silent, *args, **keywords)
+        step = marked(raw_cell)
+        if step is not None:
+            try:
+                keywords["transformed_cell"] = self.shell.transform_cell(step.body)
+            except SyntaxError:
+                keywords["transformed_cell"] = step.body  # IPython compiles it and shows the error at its line
+            keywords["preprocessing_exc_tuple"] = None
+        transformed = keywords.get("transformed_cell")
+        try:
+            options = self._options(raw_cell, step, keywords.get("cell_meta"))
+        except ValidationError as exc:
+            from IPython.core.error import UsageError
+
+            return await self._refuse_options(raw_cell, store_history, UsageError(f"durable_nb: {exc}"), keywords)
+        self.session.storing_history = store_history
+        self._pending = Request(
+            raw=raw_cell,
+            body=step.body if step else raw_cell,
+            transformed=transformed if isinstance(transformed, str) else raw_cell,
+            options=options,
+            marked=step is not None,
+            cell_id=keywords.get("cell_id"),
+            in_loop=self.should_run_async(raw_cell, transformed_cell=transformed),
+            parent=self.kernel.get_parent("shell") if hasattr(self.kernel, "get_parent") else self.shell.parent_header,
+        )
+        try:
+            return await original(raw_cell, store_history, silent, *args, **keywords)
+        finally:
+            self._pending = None
+
+    def _options(self, raw_cell: str, step: Marked | None, meta: Any) -> StepOptions:
+        if step is not None:
+            if step.options is None:
+                raise step.error or ValidationError("the options of %%durable_step are wrong")
+            return step.options
+        if not self.session.every_cell:
+            return StepOptions()
+        tags = meta.get("tags", []) if isinstance(meta, dict) else []
+        return StepOptions().merged(parse_tags(tags)).merged(parse_comment(raw_cell))
+
+    async def _refuse_options(
+        self, raw_cell: str, store_history: bool, error: Exception, keywords: dict[str, Any]
+    ) -> Any:
+        """Bad options: one line on stderr, an error reply, and nothing has run."""
+
+        async def refuse(*_: Any, result: Any = None, **__: Any) -> bool:
+            return _show(self.shell, result, error)
+
+        keywords["transformed_cell"], keywords["preprocessing_exc_tuple"] = "pass\n", None
+        self.shell.run_ast_nodes = refuse
+        try:
+            return await self._original["run_cell_async"](raw_cell, store_history, False, **keywords)
+        finally:
+            self.shell.run_ast_nodes = self.run_ast_nodes
+
+    async def run_ast_nodes(self, nodelist: list[ast.stmt], cell_name: str, *args: Any, **keywords: Any) -> Any:
+        """Run the statements, or give a checkpoint back instead."""
+        original = self._original["run_ast_nodes"]
+        request, self._pending = self._pending, None
+        if request is None or self._running is not None or _is_ours(nodelist):
+            return await original(nodelist, cell_name, *args, **keywords)
+
+        async def run() -> bool:
+            # IPython appends to the list for some settings, so that each attempt gets its own.
+            return bool(await original(list(nodelist), cell_name, *args, **keywords))
+
+        result = keywords.get("result")
+        try:
+            cell = self.session.prepare(request, ast.Module(list(nodelist), []))
+            self._running = cell
+            backoff = backoff_of(request.options, self.shell.user_ns)
+            plan = self.session.plan(cell)
+        except ValidationError as exc:
+            from IPython.core.error import UsageError
+
+            self._running = None
+            return _show(self.shell, result, UsageError(f"durable_nb: {exc}"))
+        except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
+            self._running = None
+            self.session.fault(None, exc)
+            return await run()
+        if plan.kind == "replay":
+            replayed = self._replay(cell, plan, result)
+            if replayed is not None:
+                return replayed
+        elif plan.kind == "refuse":
+            return self._refuse(cell, plan, result)
+        return await self._run(cell, plan, run, result, backoff)
+
+    # --- replay, refuse, run ---------------------------------------------------------------------------------------
+
+    def _replay(self, cell: Cell, plan: Plan, result: Any) -> bool | None:
+        """Give the checkpoint back. None: it cannot be, and the cell has to run."""
+        if plan.record is None:  # a person said that an at-most-once step happened; there is nothing to give back
+            cell.report = Report("replayed", plan.reason)
+            return False
+        try:
+            with deferred_interrupts():
+                cell.report = replay(self.session, cell, plan.record)
+        except CannotReplayError as exc:
+            if cell.options.at_most_once:
+                return self._refuse(cell, Plan("refuse", f"it is done, and {exc}", verdict=plan.verdict), result)
+            if plan.record.runs_again is None:
+                self.session.warn(f"cell {cell.label!r} runs again: {exc}")
+            cell.reason = str(exc)
+            return None
+        return False
+
+    def _refuse(self, cell: Cell, plan: Plan, result: Any) -> bool:
+        """An at-most-once step that needs a decision: say why and what to type."""
+        error = StepRefusedError.of(cell.options.name or cell.label, plan)
+        cell.report = Report("failed", str(error), difference=plan.difference, decision=True)
+        return _show(self.shell, result, error)
+
+    async def _run(self, cell: Cell, plan: Plan, run: Callable[[], Awaitable[bool]], result: Any, backoff: Any) -> bool:
+        """Run the statements in as many attempts as the strategy allows."""
+        session = self.session
+        session.analyse(cell)
+        resumed = session.resume(cell, plan, backoff)
+        try:
+            if resumed is not None:
+                await pause(resumed, in_loop=cell.request.in_loop)
+            session.start(cell, plan)
+        except DurableExecutionsError as exc:
+            if not cell.options.at_most_once:
+                raise
+            return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
+        if cell.report is not None:
+            return True
+        session.tee.begin(_message_id(cell.request.parent))
+        if backoff is None and cell.options.timeout is None:
+            return self._note(cell, await run(), result)
+        return await self._attempts(cell, plan, run, result, backoff)
+
+    def _note(self, cell: Cell, raised: bool, result: Any) -> bool:
+        cell.raised = raised
+        cell.error = _error_of(result)
+        cell.shown_result = getattr(result, "result", None) is not None
+        return raised
+
+    async def _attempts(
+        self, cell: Cell, plan: Plan, run: Callable[[], Awaitable[bool]], result: Any, backoff: Any
+    ) -> bool:
+        session, in_loop = self.session, cell.request.in_loop
+        rollback = session.rollback(cell) if backoff is not None else None
+        while True:
+            with held_traceback(self.shell) as show_traceback:
+                raised, timed_out = await attempt(run, cell.label, cell.options.timeout, in_loop=in_loop)
+            error = _error_of(result)
+            if timed_out and raised:
+                error = TimedOutError.instead_of(error, cell.label, cell.options.timeout or 0.0)
+                if result is not None:
+                    result.error_in_exec = error
+            if not raised or error is None:
+                return self._note(cell, raised, result)
+            blocked = None
+            if (
+                backoff is not None
+                and rollback is not None
+                and result.error_before_exec is None
+                and backoff.allows(error, cell.attempt)
+            ):
+                blocked = rollback.undo()
+                if blocked is None:
+                    due = time.time() + backoff.delay(cell.attempt)
+                    if await self._wait_for_next(cell, plan, error, due, backoff, result):
+                        continue
+                    return self._note(cell, True, result)
+            show_traceback()
+            if blocked is not None:
+                session.warn(f"cell {cell.label!r} is not tried again: {blocked}")
+            return self._note(cell, True, result)
+
+    async def _wait_for_next(
+        self, cell: Cell, plan: Plan, error: BaseException, due: float, backoff: Any, result: Any
+    ) -> bool:
+        """Record the failed attempt, count down, start the next; False when an interrupt ended it."""
+        session = self.session
+        session.attempt_failed(cell, error, due)
+        session.tell_retry(cell, error, due, backoff.max_attempts)
+        try:
+            await pause(due, in_loop=cell.request.in_loop)
+        except BaseException as stop:  # noqa: BLE001 - KeyboardInterrupt or CancelledError: shown as the cell's own end
+            result.error_in_exec = stop
+            self.shell.showtraceback((type(stop), stop, None), exception_only=True)
+            return False
+        result.error_in_exec = None
+        session.tee.clear(cell.request.parent)
+        cell.attempt += 1
+        session.attempt_started(cell, plan)
+        return True
+
+
+def _error_of(result: Any) -> BaseException | None:
+    if result is None:
+        return None
+    found: BaseException | None = result.error_before_exec or result.error_in_exec
+    return found
+
+
+def _show(shell: Any, result: Any, error: Exception) -> bool:
+    """End the cell with this error, shown in its own words."""
+    if result is not None:
+        result.error_in_exec = error
+    shell.showtraceback((type(error), error, None))
+    return True
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _message_id(parent: Any) -> str:
+    header = (parent or {}).get("header", {}) if isinstance(parent, dict) else {}
+    return str(header.get("msg_id", ""))
+
+
+def _is_ours(nodelist: list[ast.stmt]) -> bool:
+    """A cell of nothing but `%durable …` lines manages steps, and is none."""
+    calls: list[MagicCall | None] = [as_magic(node.value) if isinstance(node, ast.Expr) else None for node in nodelist]
+    return bool(calls) and all(call is not None and call.name == "durable" for call in calls)

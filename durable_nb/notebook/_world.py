@@ -1,0 +1,122 @@
+"""What lies around a session: files, environment, modules and installed packages, seen from the project's folder."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from durable_nb.abc import BlobStore
+from durable_nb.cells import (
+    MISSING,
+    Distributions,
+    Environment,
+    FileLedger,
+    FileState,
+    Input,
+    LocalModules,
+    Observed,
+    Observer,
+    Places,
+)
+from durable_nb.exceptions import StoreError
+
+FileRecord = dict[str, Any]
+"""`states`: the files a cell left, as `FileState` rows; `blobs`: key to the address of its bytes, for small ones."""
+
+
+class World:
+    """The outside of one session.
+
+    Args:
+        project: the folder that file keys are relative to.
+        ignored: folders whose files are no inputs (the store).
+        key: secret of the digests of environment variables.
+        before_read: called with a path just before a cell opens it for reading.
+    """
+
+    def __init__(self, project: Path, ignored: Iterable[Path], key: bytes, before_read: Callable[[str], None]) -> None:
+        self.places = Places(project, ignored=ignored)
+        self.ledger = FileLedger(self.places)
+        self.environment = Environment(key, self.places)
+        self.modules = LocalModules(self.places)
+        self.distributions = Distributions()
+        self.observer = Observer(self.places, on_open_read=before_read, version_of=self.ledger.digest)
+        self.observer.install()
+
+    def is_user_file(self, filename: str) -> bool:
+        """Whether the code in a file is the user's: a cell, or a module outside installed packages."""
+        return self.places.frame(filename) in ("user", "local")
+
+    # --- inputs ----------------------------------------------------------------------------------------------------
+
+    def code(self, reached: frozenset[str]) -> Iterable[Input]:
+        """The code behind the modules that a cell reached."""
+        self.modules.notice()
+        for name, version in self.modules.versions(reached).items():
+            yield Input("module", name, version)
+        for name, version in self.distributions.versions(reached).items():
+            yield Input("dist", name, version)
+
+    def seen(
+        self, observed: Observed, literals: Iterable[str], values: Mapping[str, object], depends_on: Iterable[str]
+    ) -> Iterable[Input]:
+        """Files, listings, variables and the working directory, as the cell saw them. Call it before `wrote`."""
+        mentioned = self.ledger.mentioned(literals, values)
+        yield from self.ledger.inputs(observed, mentioned=mentioned, depends_on=depends_on)
+        yield from self.environment.inputs(observed)
+
+    def version(self, kind: str, key: str) -> str:
+        """The present version of a recorded input."""
+        match kind:
+            case "module":
+                return self.modules.version(key)
+            case "dist":
+                return self.distributions.version(key)
+            case "env":
+                return self.environment.version(key)
+            case "cwd":
+                return self.environment.cwd()
+            case _:
+                return self.ledger.version(kind, key)
+
+    # --- files that cells wrote ------------------------------------------------------------------------------------
+
+    def keep_files(self, states: Iterable[FileState], blobs: BlobStore, limit: int) -> FileRecord:
+        """The files a cell left, for its record; the bytes of small ones are stored, to be put back."""
+        rows, kept = [], {}
+        for state in states:
+            rows.append(state.to_json())
+            path = self.ledger.path(state.key)
+            try:
+                if state.version == MISSING or Path(path).stat().st_size > limit:
+                    continue
+                data = Path(path).read_bytes()
+            except OSError:  # gone or unreadable: it cannot be put back, which is what its absence in `blobs` says
+                continue
+            kept[state.key] = blobs.put(data)
+        return {"states": rows, "blobs": kept}
+
+    def restore_file(self, key: str, address: str, blobs: BlobStore) -> bool:
+        """Put the bytes of a file back; False when they cannot be had."""
+        try:
+            data = blobs.get(address)
+        except StoreError:
+            return False
+        path = Path(self.ledger.path(key))
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            return False
+        self.ledger.restored(key)
+        return True
+
+
+def states_of(record: Mapping[str, Any]) -> list[FileState]:
+    """The files of a record."""
+    return [FileState.from_json(row) for row in record.get("states", ())]
