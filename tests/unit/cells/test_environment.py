@@ -57,5 +57,5 @@ def test_the_working_directory_is_relative_to_the_project(tmp_path: Path, monkey
 
 def test_the_process_environment_is_used_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DN_X", "1")
-    assert Environment(b"k", Places(tmp_path)).version("DN_X") == environment(tmp_path, **{"DN_X": "1"}).version("DN_X")
+    assert Environment(b"k", Places(tmp_path)).version("DN_X") == environment(tmp_path, DN_X="1").version("DN_X")
     assert os.environ["DN_X"] == "1"
