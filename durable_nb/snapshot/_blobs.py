@@ -171,14 +171,25 @@ class FileBlobStore(BlobStore):
     def put(self, data: Buffer | Sequence[Buffer]) -> str:
         parts = views(data)
         size = sum(part.nbytes for part in parts)
-        if size < _PARALLEL_FROM:
-            address = address_of(parts)
-            if not self.has(address):
-                self._publish(self._write_temporary(parts), address)
-            return address
-        return self._put_large(parts, size)
+        if size >= _PARALLEL_FROM:
+            return self._put_large(parts, size)[0]
+        address = address_of(parts)
+        if not self.has(address):
+            self._publish(self._write_temporary(parts), address)
+        return address
 
-    def _put_large(self, parts: list[memoryview], size: int) -> str:
+    def put_large(self, data: memoryview) -> tuple[str, list[bytes]]:
+        """Like `put`, for `TREE_FROM` bytes and more; also returns the hashes of the chunks."""
+        parts = views(data)
+        if data.nbytes >= _PARALLEL_FROM:
+            return self._put_large(parts, data.nbytes)
+        hashes = chunk_hashes(parts)
+        address = root_of(hashes, data.nbytes)
+        if not self.has(address):
+            self._publish(self._write_temporary(parts), address)
+        return address, hashes
+
+    def _put_large(self, parts: list[memoryview], size: int) -> tuple[str, list[bytes]]:
         """Hash while writing: together they take little more than the write alone."""
         hashes: list[bytes] = []
         hashing = threading.Thread(target=lambda: hashes.extend(chunk_hashes(parts)), name="durable_nb hashing")
@@ -192,7 +203,7 @@ class FileBlobStore(BlobStore):
             os.unlink(temporary)
         else:
             self._publish(temporary, address)
-        return address
+        return address, hashes
 
     def _write_temporary(self, parts: Sequence[memoryview]) -> str:
         path = os.path.join(self.root, f"tmp-{os.getpid()}-{secrets.token_hex(8)}")
@@ -229,12 +240,7 @@ class FileBlobStore(BlobStore):
     def get(self, address: str) -> bytes:
         with self._open(address) as (descriptor, facts):
             data = bytearray(facts[1])
-            filled = 0
-            while filled < len(data):
-                count = os.readv(descriptor, [memoryview(data)[filled:]])
-                if count == 0:
-                    raise DamagedBlobError(address)
-                filled += count
+            _read_into(descriptor, memoryview(data))
         if address_of(data) != address:
             raise DamagedBlobError(address)
         self._remember(address, facts)
@@ -245,11 +251,11 @@ class FileBlobStore(BlobStore):
             if facts[1] == 0:
                 return memoryview(bytearray())
             if not self._use_maps:
-                block = Map(-1, facts[1])
-                os.readv(descriptor, [memoryview(block)]) if facts[1] < 1 << 30 else _read_into(descriptor, block)
-                if address_of(block_view := memoryview(block)) != address:
+                copy = memoryview(Map(-1, facts[1]))
+                _read_into(descriptor, copy)
+                if address_of(copy) != address:
                     raise DamagedBlobError(address)
-                return block_view
+                return copy
             view = memoryview(Map(descriptor, facts[1], access=mmap.ACCESS_COPY))
             if address in self._damaged:
                 raise DamagedBlobError(address)
@@ -399,10 +405,11 @@ def _facts(status: os.stat_result) -> _Facts:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _read_into(descriptor: int, block: mmap.mmap) -> None:
-    view, filled = memoryview(block), 0
-    while filled < view.nbytes:
-        count = os.readv(descriptor, [view[filled : filled + (64 << 20)]])
+def _read_into(descriptor: int, target: memoryview) -> None:
+    """Fill the target; a file that is too short leaves the rest, for the address to notice."""
+    filled = 0
+    while filled < target.nbytes:
+        count = os.readv(descriptor, [target[filled : filled + (64 << 20)]])
         if count == 0:
             return
         filled += count

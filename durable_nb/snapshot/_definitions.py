@@ -131,7 +131,7 @@ class Definitions:
         return self.namespace.get(value.__qualname__) is value
 
     def owner_of(self, value: types.FunctionType) -> tuple[type, str] | None:
-        """The bound notebook class whose method this is, and the attribute."""
+        """The bound notebook class whose method this is, and where in it: `name` or `name.fget`."""
         path, _, name = value.__qualname__.rpartition(".")
         if not path or "<" in path:
             return None
@@ -139,8 +139,14 @@ class Definitions:
         owner = self.namespace.get(first)
         for part in rest:
             owner = getattr(owner, part, None)
-        if isinstance(owner, type) and vars(owner).get(name) is value:
+        if not isinstance(owner, type):
+            return None
+        held = vars(owner).get(name)
+        if held is value:
             return owner, name
+        for part in ("__func__", "fget", "fset", "fdel", "func"):
+            if getattr(held, part, None) is value:
+                return owner, f"{name}.{part}"
         return None
 
     # --- ids -------------------------------------------------------------------------------------------------

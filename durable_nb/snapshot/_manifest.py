@@ -192,7 +192,7 @@ def _finish_group(
             sources.update(copy.sources)
     sources.update(pickler.sources)
     entry["segments"] = segments
-    entry["buffers"] = [tracker.buffers.store(buffer, writer, group.scan) for buffer in buffers.found]
+    entry["buffers"] = [tracker.buffers.store(buffer, writer, group.scan and group.scan.chunks) for buffer in buffers.found]
 
 
 class Copy:
@@ -273,12 +273,14 @@ class _Reader:
     def group(self, group: Mapping[str, Any], tracker: Tracker) -> dict[str, Any]:
         """Name to value, with one memo for all segments."""
         stream = _Segments(self.bytes_of(reference) for reference in group["segments"])
-        loader = GroupUnpickler(stream, tracker, self, self._mapped(group["buffers"]))
+        loader = GroupUnpickler(stream, tracker, self, self._mapped(group["buffers"], tracker))
         return {name: loader.load() for name in group["names"] if stream.advance()}
 
-    def _mapped(self, references: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    def _mapped(self, references: Iterable[Mapping[str, Any]], tracker: Tracker) -> Iterator[Any]:
         for reference in references:
-            yield _buffers.fetch(reference, self.blobs)
+            memory = _buffers.fetch(reference, self.blobs)
+            tracker.buffers.learn(reference, self.bytes_of)
+            yield memory
 
     def definition(self, name: str, tracker: Tracker) -> Any:
         """Build a definition from its copy."""

@@ -14,6 +14,7 @@ from typing import Any
 import xxhash
 
 from durable_nb.snapshot import _digest
+from durable_nb.snapshot._buffers import address_of_memory
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._kinds import Kind
@@ -43,15 +44,6 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class BufferState:
-    """A large out-of-band buffer as the scan saw it."""
-
-    nbytes: int
-    chunks: tuple[bytes, ...]
-    """XXH3-128 of each 1 MiB chunk."""
-
-
-@dataclass(frozen=True, slots=True)
 class Scan:
     """The result of one pass over the values of a group."""
 
@@ -71,9 +63,10 @@ class Scan:
     nbytes: int = 0
     custom: tuple[type, ...] = ()
     """Types that were reduced by their own rule: what a round trip must check."""
-    buffers: tuple[BufferState, ...] = ()
     known: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Digests of memory by address and size, valid only right after the scan."""
+    chunks: dict[tuple[int, int], list[bytes]] = field(default_factory=dict)
+    """Of large memory, the digests of each 1 MiB; valid only right after the scan."""
 
     @property
     def storable(self) -> bool:
@@ -102,7 +95,7 @@ class _HashWriter:
 class _Scanner:
     def __init__(self, definitions: Definitions, hashing: bool) -> None:
         self.writer = _HashWriter(hashing)
-        self.buffers: list[BufferState] = []
+        self.chunks: dict[tuple[int, int], list[bytes]] = {}
         self.known: dict[tuple[int, int], bytes] = {}
         self.hashing = hashing
         self.pickler = GroupPickler(self.writer, definitions, buffer_callback=self._buffer)
@@ -116,12 +109,11 @@ class _Scanner:
         chunks = _digest.chunk_digests(view)
         digest = _digest.join_digests(chunks, view.nbytes)
         self.writer.hash.update(digest)
-        numpy: Any = sys.modules.get("numpy")
-        if numpy is not None and view.nbytes:
-            address = numpy.frombuffer(view, dtype=numpy.uint8).__array_interface__["data"][0]
+        address = address_of_memory(view)
+        if address:
             self.known[address, view.nbytes] = digest
-        if view.nbytes >= TRACK_CHUNKS_FROM:
-            self.buffers.append(BufferState(view.nbytes, tuple(chunks)))
+            if view.nbytes >= TRACK_CHUNKS_FROM:
+                self.chunks[address, view.nbytes] = chunks
 
     def dump(self, name: str, value: Any) -> None:
         pickler = self.pickler
@@ -206,8 +198,8 @@ def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing:
         problems=tuple(problems),
         nbytes=scanner.writer.nbytes,
         custom=custom,
-        buffers=tuple(scanner.buffers),
         known=scanner.known,
+        chunks=scanner.chunks,
     )
 
 

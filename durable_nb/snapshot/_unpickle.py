@@ -49,7 +49,9 @@ class GroupUnpickler(pickle.Unpickler):
             return importlib.import_module(rest).__dict__
         if kind == "a":
             name, _, attribute = rest.partition(":")
-            return vars(self._definition(name))[attribute]
+            attribute, _, part = attribute.partition(".")
+            held = vars(self._definition(name))[attribute]
+            return getattr(held, part) if part else held
         if kind == "f":
             return self._tracker.filename_for(self._library.source(rest))
         if kind == "s":
