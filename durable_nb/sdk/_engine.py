@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from durable_nb.sdk.context import DurableContext
     from durable_nb.sdk.execution import DurableHandler
 
-_open: Callable[[Any], Driver] | None = None
 _COMPOSITION_ROOT = "durable_nb.runtime"
 
 _cell: ContextVar[DurableContext | None] = ContextVar("durable_nb_cell", default=None)
@@ -30,20 +29,11 @@ class Nested:
     value: Any
 
 
-def set_opener(opener: Callable[[Any], Driver]) -> None:
-    """Say how a store becomes a driver."""
-    global _open  # noqa: PLW0603 - the one place where layers above are known
-    _open = opener
-
-
 def driver_for(store: Any) -> Driver:
     """The driver of a store (None: the default store)."""
-    if _open is None:
-        # By name: a static import would turn the layers upside down.
-        importlib.import_module(_COMPOSITION_ROOT)
-    if _open is None:
-        raise InvalidStateError(f"{_COMPOSITION_ROOT} did not say how stores are opened")
-    return _open(store)
+    # By name: a static import would turn the layers upside down.
+    driver: Driver = importlib.import_module(_COMPOSITION_ROOT).driver_for(store)
+    return driver
 
 
 def enter_cell(context: DurableContext) -> Callable[[], None]:
@@ -93,4 +83,4 @@ def nested_run(handler: DurableHandler[Any, Any], event: Any, name: str | None) 
     return Nested(run_handler(handler, event, name))
 
 
-__all__ = ["current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell", "set_opener"]
+__all__ = ["current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell"]

@@ -238,6 +238,8 @@ class ExecutionState:
         self.retry_now: set[str] = set()
         """Operations whose delay a person has ended."""
         self.broken: StoreError | None = None
+        self.on_lookup: Callable[[str], object] | None = None
+        """Told of each operation that the code asks for."""
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

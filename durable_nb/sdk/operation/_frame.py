@@ -54,6 +54,8 @@ class Frame:
 
     def recorded(self) -> OperationState | None:
         """What the history has at this place; raises when it is another operation."""
+        if self.state.on_lookup is not None:
+            self.state.on_lookup(self.identifier.operation_id)
         found = self.state.operations.get(self.identifier.operation_id)
         if found is not None:
             self.identifier.validate_checkpoint(found)

@@ -148,9 +148,11 @@ class Batch:
         self.outcomes.put(None)
 
     def finish(self) -> BatchResult[Any]:
+        reason = self.reason()
+        self.take_finished()
         for index in (*self.flight.running, *self.flight.suspended):
             self.items[index] = BatchItem(index, BatchItemStatus.STARTED)
-        result = BatchResult([self.items[index] for index in sorted(self.items)], self.reason())
+        result = BatchResult([self.items[index] for index in sorted(self.items)], reason)
         encoded, value = self.frame.encode(self.serdes, result)
         kept, details = shorten(self.frame, encoded, lambda: self.envelope(result))
         if self.failures:
@@ -272,6 +274,14 @@ class Batch:
         elif not outcome.orphaned:
             self.settle(outcome)
             self.report()
+
+    def take_finished(self) -> None:
+        """Branches that ended while the batch came to its end are in its result; only the others are orphans."""
+        while True:
+            try:
+                self.take(self.outcomes.get_nowait())
+            except queue.Empty:
+                return
 
     def settle(self, outcome: _Outcome) -> None:
         index, failure = outcome.index, outcome.failure

@@ -78,8 +78,8 @@ def _raise(recorded: OperationState) -> NoReturn:
     cls: type[CallbackError] = CallbackTimeoutError if recorded.status is Status.TIMED_OUT else CallbackExternalError
     recorded_error = failure_of(recorded).error
     message = recorded_error.message
-    if recorded.error is None:
-        message = f"Callback ended {recorded.status.value}"
+    if message is None or recorded.error is None:
+        message = f"Callback {recorded.status.value.lower()}"
     raise _without_cause(cls, replace(recorded_error, message=message))
 
 
