@@ -115,7 +115,7 @@ def backoff_of(options: StepOptions, namespace: Mapping[str, Any]) -> Backoff | 
 
 
 @contextmanager
-def held_traceback(shell: Any) -> Iterator[Callable[[], None]]:
+def held_traceback(shell: Any) -> Iterator[Callable[[BaseException], None]]:
     """Hold back the traceback that IPython would show; the yielded function shows the last one after all."""
     shown: list[tuple[Any, dict[str, Any]]] = []
     original = shell.showtraceback
@@ -123,12 +123,11 @@ def held_traceback(shell: Any) -> Iterator[Callable[[], None]]:
     def hold(exc_tuple: Any = None, *_: Any, **keywords: Any) -> None:
         shown.append((exc_tuple or sys.exc_info(), keywords))
 
-    def show(error: BaseException | None = None) -> None:
-        if error is not None:
-            original((type(error), error, error.__traceback__), exception_only=isinstance(error, StepTimeoutError))
-        elif shown:
-            exc_tuple, keywords = shown[-1]
-            original(exc_tuple, **keywords)
+    def show(error: BaseException) -> None:
+        exc_tuple, keywords = shown[-1] if shown else ((type(error), error, error.__traceback__), {})
+        if exc_tuple[1] is not error:  # the attempt was ended from outside: its own frames say nothing
+            exc_tuple, keywords = (type(error), error, None), {"exception_only": True}
+        original(exc_tuple, **keywords)
 
     shell.showtraceback = hold
     try:

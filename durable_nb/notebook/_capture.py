@@ -220,8 +220,7 @@ class Tee:
 
     def end(self) -> tuple[list[Message], dict[str, dict[str, Any]]]:
         """Stop recording: the outputs, and the widget models they show."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # waits for the thread that sends the text
+        flush()
         with self._lock:
             outputs, self._outputs = self._outputs, None
             if outputs is None:
@@ -284,11 +283,18 @@ class Tee:
 
     def clear(self, parent: Any) -> None:
         """Take the shown outputs away, here and in the front end (a failed attempt's, before the next one)."""
+        flush()
         with self._lock:
             if self._outputs is not None:
                 self._outputs.clear()
         with self.muted():
             self._emit("clear_output", {"wait": True}, parent, topic="clear_output")
+
+
+def flush() -> None:
+    """Wait until the thread that sends streams has sent what was printed."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
 
 
 def _in_opening_order(models: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_nb.events import ErrorInfo
-from durable_nb.exceptions import DurableExecutionsError, StepInterruptedError, StepTimeoutError
+from durable_nb.exceptions import DurableExecutionsError, StepInterruptedError
 
 if TYPE_CHECKING:
     from durable_nb.notebook._plan import Plan
@@ -64,17 +63,6 @@ _CURES = {
     ),
     "failed": "  %durable resolve {name} --again       run it once more",
 }
-
-
-class TimedOutError(Shown, StepTimeoutError):
-    """The time-out of a cell's attempt."""
-
-    @classmethod
-    def instead_of(cls, error: BaseException | None, name: str, seconds: float) -> BaseException | None:
-        """The time-out in the place of the cancellation that it caused; any other error stays."""
-        if isinstance(error, asyncio.CancelledError):
-            return cls(name, seconds)
-        return error
 
 
 class StaleFileError(Shown, DurableExecutionsError):

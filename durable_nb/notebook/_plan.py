@@ -16,6 +16,7 @@ from durable_nb.cells import (
     Difference,
     Input,
     Reason,
+    compare,
     explain,
     first_difference,
     is_declarative,
@@ -28,6 +29,7 @@ from durable_nb.notebook._home import Home
 from durable_nb.notebook._inputs import InputBook
 from durable_nb.notebook._once import Verdict
 from durable_nb.notebook._records import Record
+from durable_nb.notebook._world import states_of
 
 Kind = Literal["replay", "run", "declare", "track", "refuse"]
 
@@ -116,6 +118,17 @@ class Planner:
         """The first input of the record that has another version now; None when it is valid."""
         return first_difference(record.inputs, self._lookup(cell))
 
+    def _differs_from_outside(self, cell: Cell, record: Record) -> Difference | None:
+        """A difference that the step did not make itself: a payment that appends to its own log stays the same."""
+        own = {("file", state.key): state.version for state in states_of(record.files)}
+        if record.runs_again is None:
+            own |= {("name", name): version for name, version in record.versions()}
+        for difference in compare(record.inputs, self._lookup(cell)):
+            item = difference.current
+            if own.get((item.kind, item.key)) != item.version:
+                return difference
+        return None
+
     def _lookup(self, cell: Cell) -> Callable[[Input], Input]:
         source = self._book.of_source(cell.canonical)
 
@@ -137,7 +150,7 @@ class Planner:
                 "set DURABLE_NB_EXECUTION or use %durable use NAME first",
             )
         try:
-            verdict = home.once.judge(name, lambda record: self.differs(cell, record))
+            verdict = home.once.judge(name, lambda record: self._differs_from_outside(cell, record))
         except StoreError as exc:
             return Plan("refuse", f"step {name!r} is at most once, and its history cannot be read: {exc}")
         if verdict.answer == "replay":

@@ -6,7 +6,7 @@ its payload holds what a replay gives back (names, process state, outputs), deco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -84,6 +84,12 @@ class Record:
         if payload is None and address:
             payload = self.blobs.get(str(address))
         return decode(payload or b"")
+
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """Names that the run bound or changed, and the versions it left."""
+        for group in self.manifest["names"]["groups"]:
+            for name, version in group["versions"].items():
+                yield name, str(version[0])
 
 
 class CellJournal:

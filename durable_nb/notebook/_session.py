@@ -332,7 +332,7 @@ class Session:
             cell.attempt = plan.verdict.attempt
             return plan.verdict.due
         home = self.home
-        if backoff is None or home is None or home.is_anonymous:
+        if backoff is None or home is None:
             return None
         events = [stored.event for stored in home.cells.events(cell.operation)]
         events = [event for event in events if event.kind is not EventKind.NOTE]

@@ -16,6 +16,7 @@ committed, and only then does the reply go out.
 from __future__ import annotations
 
 import ast
+import asyncio
 import functools
 import threading
 import time
@@ -23,11 +24,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_tags
-from durable_nb.exceptions import DurableExecutionsError, ValidationError
+from durable_nb.exceptions import DurableExecutionsError, StepTimeoutError, ValidationError
 from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked
 from durable_nb.notebook._commit import Committer
-from durable_nb.notebook._errors import StepRefusedError, TimedOutError
+from durable_nb.notebook._errors import StepRefusedError
 from durable_nb.notebook._interrupts import deferred_interrupts
 from durable_nb.notebook._plan import Plan
 from durable_nb.notebook._replay import CannotReplayError, replay
@@ -289,10 +290,8 @@ class ShellHooks:
             with held_traceback(self.shell) as show_traceback:
                 raised, timed_out = await attempt(run, cell.label, cell.options.timeout, in_loop=in_loop)
             error = _error_of(result)
-            if timed_out and raised:
-                error = TimedOutError.instead_of(error, cell.label, cell.options.timeout or 0.0)
-                if result is not None:
-                    result.error_in_exec = error
+            if timed_out and isinstance(error, asyncio.CancelledError):  # how a task is stopped
+                error = result.error_in_exec = StepTimeoutError(cell.label, cell.options.timeout or 0.0)
             if not raised or error is None:
                 return self._note(cell, raised, result)
             blocked = None
@@ -308,7 +307,7 @@ class ShellHooks:
                     if await self._wait_for_next(cell, plan, error, due, backoff, result):
                         continue
                     return self._note(cell, True, result)
-            show_traceback()
+            show_traceback(error)
             if blocked is not None:
                 session.warn(f"cell {cell.label!r} is not tried again: {blocked}")
             return self._note(cell, True, result)
