@@ -305,17 +305,17 @@ def _twin(cls: type[DurableOperationError], original: type[BaseException]) -> ty
 
 def _make_twin(cls: type[DurableOperationError], original: type[BaseException]) -> type[DurableOperationError] | None:
     bases = (original,) if issubclass(original, cls) else (cls, original)
-    name = f"{cls.__name__}({original.__name__})"
     body = {
         "__module__": cls.__module__,
-        "__qualname__": name,
+        "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "__durable_type__": qualified_name(cls),
         "__reduce__": _reduce,
         "__str__": _text,
     }
     try:
-        return type(name, bases, body)
+        # The operation's name: code that was ported may look at it. What was raised is in the note and in `original_type`.
+        return type(cls.__name__, bases, body)
     except TypeError:  # a final class, or a layout that cannot be shared
         return None
 

@@ -95,7 +95,7 @@ def advance(state: OperationState | None, event: Event, *, trusted: bool = True)
             state.attempt = event.attempt
         if details:
             state.details = {**state.details, **details} if event.type in _FROM_OUTSIDE else details
-    if event.payload is not None or kind is EventKind.SUCCEEDED:
+    if event.payload is not None or after.is_terminal:
         state.payload = event.payload
     if event.error is not None or kind is EventKind.SUCCEEDED:
         state.error = event.error
