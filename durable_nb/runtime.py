@@ -213,11 +213,3 @@ class Worker:
         for thread in threads:
             thread.join()
 
-
-def _wire_handlers() -> None:
-    from durable_nb.sdk._engine import set_opener
-
-    set_opener(driver_for)
-
-
-_wire_handlers()
