@@ -4,7 +4,8 @@
 - options: `StepOptions`, `parse_magic_line`, `parse_line_statement`, `parse_comment`, `parse_tags`,
   `resolve_error_types`
 - names: `analyse` gives `Reads`
-- the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Environment`
+- the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Foreseen`, `opens_by_itself`,
+  `Environment`
 - code: `LocalModules`, `Distributions`, `module_state`, `changed`
 - validity: `Input`, `Inputs`, `fingerprint`, `compare`, `first_difference`, `to_json`, `from_json`, `explain`, `Reason`
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from durable_nb.cells._digest import digest, keyed_digest
 from durable_nb.cells._environment import Environment, is_session_variable
 from durable_nb.cells._explain import Reason, describe, explain, source_diff
-from durable_nb.cells._files import MISSING, FileLedger, FileState
+from durable_nb.cells._files import MISSING, FileLedger, FileState, Foreseen
 from durable_nb.cells._fingerprint import (
     ABSENT,
     KINDS,
@@ -28,7 +29,9 @@ from durable_nb.cells._fingerprint import (
     to_json,
 )
 from durable_nb.cells._magics import MagicCall, as_magic
-from durable_nb.cells._modules import Distributions, LocalModules, changed, module_state
+from durable_nb.cells._mentions import opens_by_itself
+from durable_nb.cells._imports import watch_imports
+from durable_nb.cells._modules import Distributions, LocalModules, ModuleState, changed, module_state
 from durable_nb.cells._observe import Observed, Observer
 from durable_nb.cells._options import (
     StepOptions,
@@ -52,9 +55,11 @@ __all__ = [
     "Environment",
     "FileLedger",
     "FileState",
+    "Foreseen",
     "Input",
     "Inputs",
     "LocalModules",
+    "ModuleState",
     "MagicCall",
     "Observed",
     "Observer",
@@ -79,6 +84,7 @@ __all__ = [
     "is_session_variable",
     "keyed_digest",
     "module_state",
+    "opens_by_itself",
     "parse",
     "parse_comment",
     "parse_duration",
@@ -89,4 +95,5 @@ __all__ = [
     "session_magic",
     "source_diff",
     "to_json",
+    "watch_imports",
 ]

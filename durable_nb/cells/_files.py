@@ -17,29 +17,37 @@ Invariant: after `wrote`, and after any change from outside, `current` is what t
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import stat
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from blake3 import blake3
 
 from durable_nb.cells._digest import digest
 from durable_nb.cells._fingerprint import Input
+from durable_nb.cells._mentions import candidates
 from durable_nb.cells._observe import Observed
 from durable_nb.cells._places import Places
 
-__all__ = ["MISSING", "FileLedger", "FileState"]
+__all__ = ["MISSING", "FileLedger", "FileState", "Foreseen"]
 
 MISSING = "missing"
 """The version of a path where nothing is."""
 
 _CHUNK = 1 << 20
-_SETTLED_NS = 2_000_000_000
-"""A file younger than this may change again within the clock's resolution: its times prove nothing."""
+_SETTLED_NS = 50_000_000
+"""A file younger than this may change again within one tick of the file system's clock: its times prove nothing."""
+_SETTLED_COARSE_NS = 2_500_000_000
+"""The same where times seem to have no fraction: some file systems count whole or even seconds."""
+_LINUX_COARSE = 5
+"""CLOCK_REALTIME_COARSE, to which `time` gives no name."""
+_LARGE = 2 << 30
+_WIDE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +72,18 @@ class FileState:
 
 
 @dataclass(slots=True)
+class Foreseen:
+    """The files that a cell names, as they were before it ran."""
+
+    since: int
+    """Time in ns at which the cell started."""
+    engines: bool
+    looked_at: set[str] = field(default_factory=set)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Path to version, for what was there; a folder ends in a slash, a pattern has wildcards."""
+
+
+@dataclass(slots=True)
 class _Known:
     """What the ledger knows of one file that the notebook writes."""
 
@@ -82,7 +102,7 @@ class FileLedger:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._digests: dict[str, tuple[tuple[int, ...], str]] = {}
         self._known: dict[str, _Known] = {}
 
     # --- paths and versions on disk ----------------------------------------------------------------------------------
@@ -105,14 +125,15 @@ class FileLedger:
             return "dir"
         if not stat.S_ISREG(found.st_mode):
             return "special"  # a pipe or device has no content to speak of
-        signature = (found.st_size, found.st_mtime_ns, found.st_ino)
+        signature = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known = self._digests.get(path)
         if known is not None and known[0] == signature:
             return known[1]
         version = _digest_file(path, found.st_size)
         if version is None:
             return MISSING
-        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
+        newest = max(found.st_mtime_ns, found.st_ctime_ns)
+        if time.time_ns() - newest > (_SETTLED_NS if newest % 1_000_000 else _SETTLED_COARSE_NS):
             self._digests[path] = (signature, version)
         return version
 
@@ -231,6 +252,10 @@ class FileLedger:
         if kind == "missing":
             version = self.current(key)
             return version if version in (MISSING, "dir") else "file"
+        if key.endswith("/"):
+            return self.tree(self.path(key))
+        if any(sign in key for sign in "*?[") and not os.path.lexists(self.path(key)):
+            return self.glob_version(key, contents=True)
         return self.current(key)
 
     def inputs(
@@ -250,6 +275,7 @@ class FileLedger:
         found += [Input("listing", self.key(path), self.listing(path), path) for path in observed.listings]
         seen = {*observed.read, *observed.written}
         found += [self._file_input(observed, path) for path in mentioned if path not in seen]
+        found += [self._mention_input(path, version) for path, version in observed.mentioned.items()]
         found += [Input("file", self.key(path), self.current(self.key(path)), path) for path in self.expand(depends_on)]
         found += [Input("listing", f"glob:{pattern}", self.glob_version(pattern)) for pattern in depends_on]
         return found
@@ -260,6 +286,10 @@ class FileLedger:
         # Changed while it was read, by nobody knows whom: no later state can be proved equal.
         return Input("file", key, version if version is not None else "unstable", path)
 
+    def _mention_input(self, path: str, version: str) -> Input:
+        key = self.key(path.rstrip("/")) + ("/" if path.endswith("/") else "")
+        return Input("file", key, version, path)
+
     def expand(self, patterns: Iterable[str]) -> list[str]:
         """The files that glob patterns match now, sorted."""
         found: dict[str, None] = {}
@@ -268,34 +298,137 @@ class FileLedger:
             found.update(dict.fromkeys(os.path.normpath(m) for m in sorted(matches) if os.path.isfile(m)))
         return list(found)
 
-    def glob_version(self, pattern: str) -> str:
-        """The version of the set of files that a pattern matches."""
-        return digest(*(self.key(path) for path in self.expand([pattern])))
+    def glob_version(self, pattern: str, *, contents: bool = False) -> str:
+        """The version of the set of files that a pattern matches, with or without what is in them."""
+        paths = self.expand([pattern])
+        if not contents:
+            return digest(*(self.key(path) for path in paths))
+        return digest(*(part for path in paths for part in (self.key(path), self.current(self.key(path)))))
 
     def mentioned(self, literals: Iterable[str], values: Mapping[str, object]) -> list[str]:
-        """Existing files and directories' files that literals, or strings and paths among values, name."""
-        candidates = dict.fromkeys(literals)
-        for value in values.values():
-            candidates.update(dict.fromkeys(_paths_in(value)))
-        found: dict[str, None] = {}
-        for text in candidates:
-            path = os.path.normpath(os.path.join(os.getcwd(), os.path.expanduser(text)))
-            if self._places.counts(path) and os.path.isfile(path):
-                found[path] = None
-        return list(found)
+        """Existing files that literals, or strings and paths among values, name."""
+        paths = (self._named(text) for text in candidates(literals, values))
+        return list(dict.fromkeys(path for path in paths if path is not None and os.path.isfile(path)))
+
+    def _named(self, text: str) -> str | None:
+        """The absolute path that a text names, when it is one that counts."""
+        path = os.path.normpath(os.path.join(os.getcwd(), os.path.expanduser(text)))
+        return path if self._places.counts(path) else None
+
+    # --- files that are named, not seen opened ------------------------------------------------------------------------
+
+    def foresee(self, literals: Iterable[str], values: Mapping[str, object], *, engines: bool = False) -> Foreseen:
+        """The files that a cell names, just before it runs; `settle` tells afterwards what became of them.
+
+        Args:
+            literals: `Reads.literals`.
+            values: values of the names that the cell may read.
+            engines: also folders and patterns, for cells that reach a library which opens files by itself.
+        """
+        foreseen = Foreseen(since=_file_clock(), engines=engines)
+        self._look(foreseen, candidates(literals, values))
+        return foreseen
+
+    def _look(self, foreseen: Foreseen, texts: Iterable[str]) -> None:
+        for text in texts:
+            path = self._named(text)
+            if path is None or path in foreseen.looked_at:
+                continue
+            foreseen.looked_at.add(path)
+            if any(sign in text for sign in "*?["):
+                if not foreseen.engines or not any(sign in text for sign in "./"):
+                    continue
+                pattern = self.key(path)
+                if self.expand([pattern]):
+                    foreseen.versions[path] = self.glob_version(pattern, contents=True)
+            elif os.path.isfile(path):
+                foreseen.versions[path] = self.current(self.key(path))
+            elif foreseen.engines and self._is_data_folder(path):
+                foreseen.versions[path + "/"] = self.tree(path)
+
+    def _is_data_folder(self, path: str) -> bool:
+        """A folder that may be one data set: not the project or the home folder, nor one around them."""
+        if not os.path.isdir(path):
+            return False
+        inner = (self._places.project, os.path.expanduser("~"))
+        return not any(f"{folder}/".startswith(path.rstrip("/") + "/") for folder in inner)
+
+    def settle(
+        self, observed: Observed, foreseen: Foreseen, literals: Iterable[str], values: Mapping[str, object]
+    ) -> None:
+        """Add to what was observed the files that the cell may have read or written without being seen.
+
+        Call it when the cell has ended, before `inputs` and `wrote`.
+
+        Args:
+            observed: gets the additions.
+            foreseen: what `foresee` gave before the cell ran.
+            literals: as for `foresee`.
+            values: values of the names that the cell read or bound.
+        """
+        late = Foreseen(since=foreseen.since, engines=foreseen.engines, looked_at=set(foreseen.looked_at))
+        self._look(late, candidates(literals, values))
+        seen = {*observed.read, *observed.written}
+        for path, before in foreseen.versions.items():
+            if path in seen or _covered(path, observed):
+                continue
+            observed.mentioned[path] = before
+            if not path.endswith("/") and self.digest(path) != before and not self.stale(self.key(path)):
+                observed.before.setdefault(path, before)
+                observed.written[path] = None
+        made = [p for p in foreseen.looked_at - foreseen.versions.keys() - seen if os.path.isfile(p)]
+        for path in made:  # it was not there before the cell
+            observed.before.setdefault(path, MISSING)
+            observed.written[path] = None
+        for path, version in late.versions.items():
+            if path in seen or _covered(path, observed):
+                continue
+            if not path.endswith("/") and _changed_since(path, foreseen.since):
+                observed.written[path] = None
+            else:
+                observed.mentioned[path] = version
+
+    def tree(self, path: str) -> str:
+        """The version of a folder with all files below it; in a very large one, sizes and times stand for contents."""
+        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+        files = [file for file in files if self._places.counts(file)]
+        if not files:
+            return self.present(path)
+        stats = [_stat(file) for file in files]
+        if len(files) > _WIDE or sum(s.st_size for s in stats if s is not None) > _LARGE:
+            rows = [f"{s.st_size} {s.st_mtime_ns}" if s is not None else MISSING for s in stats]
+        else:
+            rows = [self.digest(file) for file in files]
+        return digest(
+            *(part for file, row in zip(files, rows, strict=True) for part in (os.path.relpath(file, path), row))
+        )
 
 
-def _paths_in(value: Any, depth: int = 0) -> Iterator[str]:
-    if isinstance(value, str):
-        if 0 < len(value) <= 1024 and "\n" not in value and "\0" not in value:
-            yield value
-    elif isinstance(value, os.PathLike):
-        path = os.fspath(value)
-        if isinstance(path, str):
-            yield path
-    elif depth < 2 and type(value) in (list, tuple, set, frozenset, dict) and len(value) <= 10_000:
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _paths_in(part, depth + 1)
+def _covered(path: str, observed: Observed) -> bool:
+    """Whether a folder or pattern was seen to be used by Python itself, so that its parts are inputs already."""
+    if path.endswith("/"):
+        return any(other.startswith(path) or other + "/" == path for other in (*observed.read, *observed.listings))
+    if any(sign in path for sign in "*?["):
+        return any(fnmatch.fnmatchcase(other, path) for other in observed.read)
+    return False
+
+
+def _changed_since(path: str, since: int) -> bool:
+    found = _stat(path)
+    # Within the same tick nobody can tell; then it counts as read, which is the safe side.
+    return found is not None and found.st_ctime_ns > since
+
+
+def _file_clock() -> int:
+    """The clock that the file system stamps files with: on Linux it moves by ticks of some milliseconds."""
+    return time.clock_gettime_ns(_LINUX_COARSE) if sys.platform == "linux" else time.time_ns()
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _digest_file(path: str, size: int) -> str | None:

@@ -380,14 +380,15 @@ def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
     """The attributes of a module as `changed` compares them.
 
     Args:
-        local: also look inside public lists, dicts and sets. Installed packages keep caches there, so for them only
-            the bindings count.
+        local: also look at private names, and inside public lists, dicts and sets. Installed packages keep caches
+            there, so for them only public bindings count; a private container of a local module is a cache too.
     """
     state: ModuleState = {}
     for name, value in list(vars(module).items()):
-        if name.startswith("_") or isinstance(value, ModuleType):
+        private = name.startswith("_")
+        if name.startswith("__") or (private and not local) or isinstance(value, ModuleType):
             continue
-        state[name] = (value, _contents(value)) if local else (value, None)
+        state[name] = (value, _contents(value) if local and not private else None)
     return state
 
 

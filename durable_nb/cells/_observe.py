@@ -72,6 +72,9 @@ class Observed:
     """Paths that were only asked for: `file` or `dir`."""
     listings: dict[str, None] = field(default_factory=dict)
     """Directories whose entries were listed."""
+    mentioned: dict[str, str] = field(default_factory=dict)
+    """Paths that were named, not seen opened, and may have been read all the same, with the version before the cell; a
+    folder ends in a slash, a pattern has wildcards. `FileLedger.settle` fills it."""
     env: dict[str, str | None] = field(default_factory=dict)
     """Environment variables that were read, with the value first seen; never written anywhere as they are."""
     used_cwd: bool = False

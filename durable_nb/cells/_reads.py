@@ -409,6 +409,20 @@ class _Reach:
 
     # --- text that names variables -----------------------------------------------------------------------------------
 
+    def _engine(self, *packages: str) -> bool:
+        """Whether one of the packages is loaded, or will be: the cell may be about to import it."""
+        return any(package in sys.modules or package in self._modules for package in packages)
+
+    def _looks_up_names(self, method: str) -> bool:
+        """Whether a text that nobody can see before it is used may name variables."""
+        if method in ("query", "eval"):
+            return self._engine("pandas")
+        if method == "sql":
+            return self._engine("duckdb", "polars")
+        if method in ("execute", "from_query", "read_sql"):
+            return self._engine("duckdb")
+        return method == "evaluate" and self._engine("numexpr")
+
     def _text(self, method: str, kind: str, text: str | None, killed: Killed) -> None:
         if kind == "name":
             assert text is not None
@@ -416,19 +430,19 @@ class _Reach:
             value = None if text in killed else self._namespace.get(text)
             if isinstance(value, str):
                 self._names_in(method, value, killed)
-            elif text in killed and text in self._binds and _reads_text_names(method):
+            elif text in killed and text in self._binds and self._looks_up_names(method):
                 self._everything = self._everything or f"{method}() of a computed text"
         elif kind == "text":
             assert text is not None
             self._names_in(method, text, killed)
-        elif _reads_text_names(method):
+        elif self._looks_up_names(method):
             self._everything = self._everything or f"{method}() of a computed text"
 
     def _names_in(self, method: str, text: str, killed: Killed) -> None:
         words = set(re.findall(r"@([A-Za-z_]\w*)", text)) if method in ("query", "eval") else set()
-        if _any_loaded("duckdb", "polars") and re.search(r"\b(from|join|into|table|describe)\b", text, re.IGNORECASE):
+        if self._engine("duckdb", "polars") and re.search(r"\b(from|join|into|table|describe)\b", text, re.IGNORECASE):
             words |= set(re.findall(r"[A-Za-z_]\w*", text)) & set(self._namespace)
-        if method in ("eval", "evaluate") or ("~" in text and _any_loaded("patsy", "formulaic")):
+        if method in ("eval", "evaluate") or ("~" in text and self._engine("patsy", "formulaic", "statsmodels")):
             words |= set(re.findall(r"[A-Za-z_]\w*", text)) & set(self._namespace)
         for word in words:
             self.name(word, killed)
@@ -526,16 +540,3 @@ def _may_hold_code(value: object) -> bool:
         value,
         (property, staticmethod, classmethod, functools.cached_property, functools.partialmethod, dict, list, tuple),
     )
-
-
-def _any_loaded(*packages: str) -> bool:
-    return any(package in sys.modules for package in packages)
-
-
-def _reads_text_names(method: str) -> bool:
-    """Whether a text that nobody can see before it is used may name variables, given the packages that are loaded."""
-    if method in ("query", "eval"):
-        return _any_loaded("pandas")
-    if method in ("sql", "execute", "from_query", "read_sql"):
-        return _any_loaded("duckdb", "polars")
-    return method == "evaluate" and _any_loaded("numexpr")
