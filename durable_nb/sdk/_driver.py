@@ -292,7 +292,29 @@ class _Run:
         state = ExecutionState(arn, recorder, clock=driver.clock, modes=modes, bell=self.bell)
         state.callback_scope = self.record.execution_id
         state.load(recorder.history())
+        self.end_waits(state)
         return state
+
+    def end_waits(self, state: ExecutionState) -> None:
+        """Record the end of waits whose time has come, also where the code no longer asks for them."""
+        now = self.driver.clock.now()
+        over = [
+            one
+            for one in state.operations.values()
+            if one.operation_type is OperationType.WAIT and one.due is not None and one.due <= now
+        ]
+        for one in over:
+            state.defer(
+                Event(
+                    operation_id=one.operation_id,
+                    kind=EventKind.SUCCEEDED,
+                    type=one.operation_type,
+                    at=now,
+                    sub_type=one.sub_type,
+                    name=one.name,
+                    parent_id=one.parent_id,
+                )
+            )
 
     def invoke(self) -> tuple[Outcome, ExecutionState]:
         state = self.load()

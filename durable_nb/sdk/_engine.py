@@ -66,6 +66,27 @@ def current_cell_context() -> DurableContext:
     return context
 
 
+class CellContextProxy:
+    """`durable_nb.context`: stands for the context of whichever cell runs, so that it can be imported once.
+
+    `from durable_nb import context` in the first cell of a notebook serves all the others.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # copy, pickle and inspect ask for these; they are not about any cell
+        return getattr(current_cell_context(), name)
+
+    def __repr__(self) -> str:
+        return "<durable_nb.context: the running cell's context>"
+
+    def __reduce__(self) -> str:
+        return "cell_context"
+
+
+cell_context = CellContextProxy()
+
+
 def running_cell() -> DurableContext | None:
     """The running cell's context, or None."""
     found = _cell.get()
@@ -83,4 +104,4 @@ def nested_run(handler: DurableHandler[Any, Any], event: Any, name: str | None) 
     return Nested(run_handler(handler, event, name))
 
 
-__all__ = ["current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell"]
+__all__ = ["cell_context", "current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell"]

@@ -23,14 +23,17 @@ from durable_nb.exceptions import (
 from durable_nb.sdk._errors import Failure, build, capture
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
+from durable_nb.sdk._qualify import qualified_name
 from durable_nb.sdk.config import StepConfig, StepSemantics
 from durable_nb.sdk.logger import LogInfo
 from durable_nb.sdk.operation._body import call_body
-from durable_nb.sdk.operation._frame import Frame, raise_failure
+from durable_nb.sdk.operation._frame import Frame, failure_of
 from durable_nb.sdk.serdes import SerDes
 from durable_nb.sdk.types import StepContext
 
 T = TypeVar("T")
+
+_SERDES_ERROR = qualified_name(SerDesError)
 
 
 class _Step:
@@ -56,7 +59,7 @@ class _Step:
     def replay(self, recorded: OperationState) -> Any:
         if recorded.status is Status.SUCCEEDED:
             return self.frame.result(self.serdes, recorded)
-        raise_failure(StepError, recorded)
+        raise _final_error(failure_of(recorded))
 
     def next_attempt(self, recorded: OperationState | None) -> int | None:
         """The attempt to run now; None when there was something else to do, and the history is to be read again."""
@@ -111,7 +114,7 @@ class _Step:
         delay = self.delay(error, attempt)
         if delay is None:
             self.frame.fail(failure, attempt=attempt, started=started)
-            raise build(StepError, failure)
+            raise _final_error(failure)
         self.frame.retry(failure, delay, attempt=attempt, started=started)
 
     def delay(self, error: Exception, attempt: int) -> int | None:
@@ -120,6 +123,14 @@ class _Step:
             return None
         decision = self.config.retry_strategy(error, attempt)
         return max(1, decision.delay_seconds) if decision.should_retry else None
+
+
+def _final_error(failure: Failure) -> Exception:
+    """What callers see: a `StepError`, but a value that cannot be serialized is the caller's mistake and no failed body."""
+    wire = failure.error
+    if wire.type == _SERDES_ERROR:
+        return SerDesError(wire.message, wire.type, wire.data, wire.stack_trace)
+    return build(StepError, failure)
 
 
 def _logger(frame: Frame, attempt: int) -> Any:
