@@ -28,9 +28,9 @@ from durable_nb.cells._fingerprint import (
     from_json,
     to_json,
 )
+from durable_nb.cells._imports import watch_imports
 from durable_nb.cells._magics import MagicCall, as_magic
 from durable_nb.cells._mentions import opens_by_itself
-from durable_nb.cells._imports import watch_imports
 from durable_nb.cells._modules import Distributions, LocalModules, ModuleState, changed, module_state
 from durable_nb.cells._observe import Observed, Observer
 from durable_nb.cells._options import (
@@ -59,8 +59,8 @@ __all__ = [
     "Input",
     "Inputs",
     "LocalModules",
-    "ModuleState",
     "MagicCall",
+    "ModuleState",
     "Observed",
     "Observer",
     "Ordinals",

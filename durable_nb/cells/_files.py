@@ -21,7 +21,6 @@ import fnmatch
 import glob
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,8 +43,6 @@ _SETTLED_NS = 50_000_000
 """A file younger than this may change again within one tick of the file system's clock: its times prove nothing."""
 _SETTLED_COARSE_NS = 2_500_000_000
 """The same where times seem to have no fraction: some file systems count whole or even seconds."""
-_LINUX_COARSE = 5
-"""CLOCK_REALTIME_COARSE, to which `time` gives no name."""
 _LARGE = 2 << 30
 _WIDE = 10_000
 
@@ -325,7 +322,7 @@ class FileLedger:
             values: values of the names that the cell may read.
             engines: also folders and patterns, for cells that reach a library which opens files by itself.
         """
-        foreseen = Foreseen(since=_file_clock(), engines=engines)
+        foreseen = Foreseen(since=time.time_ns(), engines=engines)
         self._look(foreseen, candidates(literals, values))
         return foreseen
 
@@ -335,14 +332,13 @@ class FileLedger:
             if path is None or path in foreseen.looked_at:
                 continue
             foreseen.looked_at.add(path)
-            if any(sign in text for sign in "*?["):
-                if not foreseen.engines or not any(sign in text for sign in "./"):
-                    continue
-                pattern = self.key(path)
-                if self.expand([pattern]):
-                    foreseen.versions[path] = self.glob_version(pattern, contents=True)
-            elif os.path.isfile(path):
+            if os.path.isfile(path):
                 foreseen.versions[path] = self.current(self.key(path))
+            elif any(sign in text for sign in "*?["):
+                pattern = self.key(path)
+                is_path = any(sign in text for sign in "./") and not any(sign in text for sign in " \n")
+                if foreseen.engines and is_path and self.expand([pattern]):
+                    foreseen.versions[path] = self.glob_version(pattern, contents=True)
             elif foreseen.engines and self._is_data_folder(path):
                 foreseen.versions[path + "/"] = self.tree(path)
 
@@ -415,13 +411,9 @@ def _covered(path: str, observed: Observed) -> bool:
 
 def _changed_since(path: str, since: int) -> bool:
     found = _stat(path)
-    # Within the same tick nobody can tell; then it counts as read, which is the safe side.
+    # A file system may stamp with a clock that moves by ticks and so lags behind ours, never the other way round: what
+    # is stamped later was changed later, and what was changed in the first tick counts as read, which is the safe side.
     return found is not None and found.st_ctime_ns > since
-
-
-def _file_clock() -> int:
-    """The clock that the file system stamps files with: on Linux it moves by ticks of some milliseconds."""
-    return time.clock_gettime_ns(_LINUX_COARSE) if sys.platform == "linux" else time.time_ns()
 
 
 def _stat(path: str) -> os.stat_result | None:
