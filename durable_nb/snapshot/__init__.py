@@ -1,9 +1,9 @@
 """Values to bytes and back: groups of names, their versions, blobs, process state."""
 
+from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._definitions import Definitions
-from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._manifest import load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts

@@ -244,9 +244,10 @@ def _bits(value: Any) -> Any:
 
 def _plain_iter(value: Any) -> Iterator[Any]:
     """Iterate as the built-in base does, whatever a subclass overrides."""
-    for base in (list, tuple, collections.deque, set, frozenset):
+    bases: tuple[Any, ...] = (list, tuple, collections.deque, set, frozenset)
+    for base in bases:
         if isinstance(value, base):
-            return base.__iter__(value)
+            return iter(list(base.__iter__(value)))
     raise TypeError(type(value))
 
 

@@ -82,6 +82,12 @@ def _code_attributes(cls: type) -> dict[str, int]:
     }
 
 
+def _function_facts(value: types.FunctionType) -> tuple[Any, ...]:
+    """What of a function can be replaced (`f.__defaults__ = …`): then its id no longer says what it does."""
+    keywords = tuple((value.__kwdefaults__ or {}).items())
+    return id(value.__code__), value.__defaults__, keywords, value.__doc__
+
+
 class Definitions:
     """The definitions of one namespace, live and known by id.
 
@@ -97,6 +103,7 @@ class Definitions:
         self._digests: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._code_seen: dict[int, dict[str, int]] = {}
         self._busy: dict[int, int] = {}
+        self._function_seen: dict[int, tuple[weakref.ref[Any], tuple[Any, ...]]] = {}
         self._held: list[Any] = []
         self._vouched: dict[int, weakref.ref[type]] = {}
         self.copies: dict[str, Any] = {}
@@ -128,7 +135,10 @@ class Definitions:
             return False
         if not all(map(_is_constant, (value.__kwdefaults__ or {}).values())):
             return False
-        return self.namespace.get(value.__qualname__) is value
+        if self.namespace.get(value.__qualname__) is not value:
+            return False
+        known = self._function_seen.get(id(value))
+        return known is None or known[0]() is not value or known[1] == _function_facts(value)
 
     def owner_of(self, value: types.FunctionType) -> tuple[type, str] | None:
         """The bound notebook class whose method this is, and where in it: `name` or `name.fget`."""
@@ -173,6 +183,8 @@ class Definitions:
         self._generations[digest] = max(self._generations.get(digest, 0), int(generation) + 1)
         if isinstance(value, type):
             self._code_seen[id(value)] = _code_attributes(value)
+        else:
+            self._function_seen[id(value)] = (reference, _function_facts(value))
 
     def live(self, name: str) -> Any:
         """The live object of an id, or None."""

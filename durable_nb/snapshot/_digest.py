@@ -194,6 +194,15 @@ class Encoder:
         for item in items:
             self.encode(item)
 
+    def memory_hash(self, data: memoryview, address: int) -> bytes:
+        """The digest of live memory, once per block."""
+        found = self.known.get((address, data.nbytes))
+        if found is None:
+            found = block_digest(data)
+            if data.nbytes:
+                self.known[address, data.nbytes] = found
+        return found
+
     def sub_digest(self, value: Any) -> str:
         """The digest of an immutable value on its own."""
         inner = Encoder(self.refer, self.shared, self.known)
@@ -434,7 +443,7 @@ def _method(self: Encoder, value: types.MethodType) -> None:
 
 def _builtin(self: Encoder, value: Any) -> None:
     self.raw(b"\x07")
-    owner = value.__self__
+    owner: Any = value.__self__
     if owner is None or isinstance(owner, (type, types.ModuleType)):
         self.text(f"{value.__module__}:{value.__qualname__}")
     else:
@@ -511,7 +520,8 @@ def _cell(self: Encoder, value: types.CellType) -> None:
 def _enum(self: Encoder, value: enum.Enum) -> None:
     self.raw(b"\x11")
     self.text(self.refer(type(value)))
-    self.encode(value._name_ if value._name_ is not None else value._value_)
+    name: Any = value._name_  # None for unnamed combinations of flags
+    self.encode(value._value_ if name is None else name)
 
 
 def _cached(self: Encoder, value: Any) -> None:
@@ -651,18 +661,6 @@ def array_content(self: Encoder, value: Any) -> None:
     self.block(b"h", hasher.digest())
 
 
-def _memory_hash(self: Encoder, data: memoryview, address: int) -> bytes:
-    found = self.known.get((address, data.nbytes))
-    if found is None:
-        found = block_digest(data)
-        if data.nbytes:
-            self.known[address, data.nbytes] = found
-    return found
-
-
-Encoder.memory_hash = _memory_hash  # type: ignore[attr-defined]
-
-
 HASH_CHUNK: Final = 1 << 20
 
 
@@ -688,9 +686,7 @@ def dtype(self: Encoder, value: Any) -> None:
     self.text(str(value.descr if value.names else value.str))
     if value.names:
         self.text(str((value.fields, value.itemsize, value.alignment, value.isalignedstruct)))
-    elif value.kind in "Mm":
-        self.text(str(value))
-    elif value.subdtype is not None or (value.kind == "V" and not value.names):
+    elif value.kind in "Mm" or value.subdtype is not None or (value.kind == "V" and not value.names):
         self.text(str(value))
 
 
@@ -836,7 +832,9 @@ def default_modules(kind: type, package: str) -> bool:
 
 def default_reduce_tuple(kind: type) -> bool:
     """True for named tuples and such: nothing but the members, no instance dict."""
-    return not kind.__dictoffset__ and kind.__reduce_ex__ is object.__reduce_ex__ and tuple.__iter__ is kind.__iter__  # type: ignore[attr-defined]
+    looked: Any = kind
+    plain = looked.__reduce_ex__ is object.__reduce_ex__ and looked.__iter__ is tuple.__iter__
+    return plain and not kind.__dictoffset__
 
 
 def _plain(kind: type) -> bool:

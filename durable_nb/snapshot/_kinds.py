@@ -190,8 +190,18 @@ def _names(kind: type) -> set[str]:
     return {full_name(base) for base in kind.__mro__}
 
 
+_KNOWN: weakref.WeakKeyDictionary[type, Kind] = weakref.WeakKeyDictionary()
+
+
 def kind_of_type(kind: type) -> Kind:
-    """How instances of `kind` are treated. Slow; passes cache it."""
+    """How instances of `kind` are treated."""
+    found = _KNOWN.get(kind)
+    if found is None:
+        found = _KNOWN[kind] = _classify(kind)
+    return found
+
+
+def _classify(kind: type) -> Kind:
     if kind in ATOMS:
         return Kind.ATOM
     if issubclass(kind, type):
@@ -250,7 +260,8 @@ def _has_own_dict(kind: type) -> bool:
 
 def default_reduce(kind: type) -> bool:
     """True when `object.__reduce_ex__` alone pickles instances: no hook of the class has a say."""
-    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+    looked: Any = kind
+    if looked.__reduce_ex__ is not object.__reduce_ex__ or looked.__reduce__ is not object.__reduce__:
         return False
     if any(hasattr(kind, hook) for hook in ("__setstate__", "__getnewargs__", "__getnewargs_ex__")):
         return False

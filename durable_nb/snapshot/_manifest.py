@@ -192,7 +192,8 @@ def _finish_group(
             sources.update(copy.sources)
     sources.update(pickler.sources)
     entry["segments"] = segments
-    entry["buffers"] = [tracker.buffers.store(buffer, writer, group.scan and group.scan.chunks) for buffer in buffers.found]
+    chunks = None if group.scan is None else group.scan.chunks
+    entry["buffers"] = [tracker.buffers.store(buffer, writer, chunks) for buffer in buffers.found]
 
 
 class Copy:

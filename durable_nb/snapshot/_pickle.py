@@ -16,6 +16,8 @@ pass itself refers to when it ends is dropped.
 
 from __future__ import annotations
 
+import array as arrays
+import ctypes
 import functools
 import gc
 import pickle
@@ -29,8 +31,9 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot import _memory, _rebuild, _sets
 from durable_nb.snapshot import _definitions as definitions_module
+from durable_nb.snapshot import _memory, _rebuild, _sets
+from durable_nb.snapshot._blobs import Map
 from durable_nb.snapshot._definitions import Definitions, class_parts, function_state, has_abc_registrations, importable
 from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._kinds import ATOMS, Kind, find_sentinel, full_name, kind_of_type, module_instances
@@ -282,7 +285,7 @@ class GroupPickler(pickle.Pickler):
         if namespace is self.namespace or (main is not None and namespace is main.__dict__):
             return Token("g")
         name = namespace.get("__name__")
-        module = sys.modules.get(name) if isinstance(name, str) else None
+        module: Any = sys.modules.get(name) if isinstance(name, str) else None
         if module is not None and module.__dict__ is namespace:
             return Token(f"n:{name}")
         return namespace
@@ -293,13 +296,15 @@ class GroupPickler(pickle.Pickler):
         found = self._kept_sets.get(id(value))
         if found is not None:
             return f"s:{found[1]}"
-        if self.shared is None or _sets.survives(value):
-            if self.shared is None and not _sets.survives(value) and _sets.plan_for(value) is None:
-                return self.obstruct(value, "its iteration order cannot be reproduced", Kind.MUTABLE)
+        if _sets.survives(value):
             return None
         plan = _sets.plan_for(value)
         if plan is None:
+            if not _sets.ordered(value):
+                return None
             return self.obstruct(value, "its iteration order cannot be reproduced", Kind.MUTABLE)
+        if self.shared is None:
+            return None  # a scan looks at the members in their present order
         key = len(self._kept_sets)
         self._kept_sets[id(value)] = (value, key)
         return ("s", key, *plan, isinstance(value, frozenset))
@@ -540,6 +545,9 @@ def _reduce_array_subclass(self: GroupPickler, value: Any) -> Any:
     if full_name(type(value)) == "numpy.matrix" or _is_plain_subclass(type(value)):
         base = value.view(numpy.ndarray)
         return _rebuild.subclass_array, (base, type(value), dict(getattr(value, "__dict__", {})))
+    owner = _memory.owner_of(value)
+    if owner is not value:
+        self.foreign.append((value, owner))
     return self._reduce_generic(value)
 
 
@@ -554,22 +562,23 @@ def _reduce_map(self: GroupPickler, value: Any) -> Any:
 
 def _reduce_memoryview(self: GroupPickler, value: memoryview) -> Any:
     owner: Any = value.obj
-    if not value.c_contiguous or not isinstance(owner, (bytes, bytearray)) and type(owner).__name__ != "array":
-        if not (_memory.is_array(owner) and owner.flags.c_contiguous and value.c_contiguous):
-            raise CannotStore("only contiguous views of bytes, bytearrays and arrays can be restored")
+    plain = isinstance(owner, (bytes, bytearray, arrays.array))
+    if not value.c_contiguous or not (plain or (_memory.is_array(owner) and owner.flags.c_contiguous)):
+        raise CannotStore("only contiguous views of bytes, bytearrays and arrays can be restored")
     offset = _address(value) - _address(memoryview(owner))
     arguments = (owner, value.format, tuple(value.shape or ()), offset, value.nbytes, value.readonly)
     return _rebuild.memory_view, arguments
 
 
 def _address(view: memoryview) -> int:
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        import numpy
     if view.nbytes == 0:
         return 0
-    address: int = numpy.frombuffer(view.cast("B"), dtype=numpy.uint8).__array_interface__["data"][0]
-    return address
+    if view.readonly:
+        import numpy as np
+
+        address: int = np.frombuffer(view.cast("B"), dtype=np.uint8).__array_interface__["data"][0]
+        return address
+    return ctypes.addressof(ctypes.c_char.from_buffer(view.cast("B")))
 
 
 # --- pandas: parts that are shared copy-on-write ---------------------------------------------------------------------
@@ -641,7 +650,7 @@ _RULES: dict[type, Callable[[GroupPickler, Any], Any]] = {
     weakref.WeakKeyDictionary: _reduce_weak_keys,
     weakref.WeakSet: _reduce_weak_set,
     memoryview: _reduce_memoryview,
-    _memory.Map: _reduce_map,
+    Map: _reduce_map,
 }
 
 _NAMED_RULES: dict[str, Callable[[GroupPickler, Any], Any]] = {

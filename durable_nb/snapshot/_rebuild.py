@@ -63,7 +63,8 @@ def cached(function: Callable[..., Any], maxsize: int | None, typed: bool, attri
 def memory(buffer: Any) -> Any:
     """A block that arrays share and no name holds."""
     view = memoryview(buffer)
-    return view.obj if view.nbytes and view.obj is not None and view.nbytes == memoryview(view.obj).nbytes else view
+    owner: Any = view.obj
+    return owner if owner is not None and view.nbytes == memoryview(owner).nbytes else view
 
 
 def array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, writeable: bool) -> Any:

@@ -93,7 +93,8 @@ class _HashWriter:
 
 
 class _Scanner:
-    def __init__(self, definitions: Definitions, hashing: bool) -> None:
+    def __init__(self, definitions: Definitions, hashing: bool, deep: bool) -> None:
+        self.deep = deep
         self.writer = _HashWriter(hashing)
         self.chunks: dict[tuple[int, int], list[bytes]] = {}
         self.known: dict[tuple[int, int], bytes] = {}
@@ -120,11 +121,10 @@ class _Scanner:
         pickler.current = value
         self.writer.write(name.encode("utf-8", "surrogatepass") + b"\0")
         try:
-            try:
-                pickler.dump(value)
-            except RecursionError:
-                deeply(lambda: pickler.dump(value))
+            pickler.dump(value)
         except RecursionError:
+            if not self.deep:
+                raise
             self.failures.append((name, value, "it is nested too deeply"))
         except MemoryError:
             raise
@@ -151,7 +151,15 @@ def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing:
         definitions: of the notebook.
         hashing: False collects identities only, and costs nothing per byte of arrays.
     """
-    scanner = _Scanner(definitions, hashing)
+    try:
+        return _scan(pairs, definitions, hashing, deep=False)
+    except RecursionError:
+        # From the start, with a new memo: where an ordinary stack ends depends on who calls.
+        return deeply(lambda: _scan(pairs, definitions, hashing, deep=True))
+
+
+def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: bool, *, deep: bool) -> Scan:
+    scanner = _Scanner(definitions, hashing, deep)
     pickler = scanner.pickler
     everything: dict[int, Any] = {}
     shadow: dict[int, Any] = {}

@@ -7,7 +7,8 @@ how many keys there are, and who comes first where two want one slot. Both are r
 inserted after every member that sits on its way from its hash to its slot; a deleted slot on the way is taken by a
 filler while building. The plan is tried at once, and a plan that fails is no plan.
 
-Only members whose hash is the same in another process matter: the order of the others is arbitrary in any run.
+A set with a member whose hash differs between processes has an arbitrary order in any run: there the plan is tried,
+and not missed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import os
 import sys
 import uuid
 from typing import Any
@@ -46,8 +48,6 @@ def strings_hash_alike() -> bool:
     """True when strings have the same hash in every process (`PYTHONHASHSEED` is set)."""
     if not sys.flags.hash_randomization:
         return True
-    import os
-
     return os.environ.get("PYTHONHASHSEED", "random").isdigit()
 
 
@@ -55,7 +55,7 @@ def stable(value: Any, strings: bool) -> bool:
     """True when the value's hash is the same in another process."""
     kind = type(value)
     if kind in (int, float, complex, bool):
-        return True
+        return bool(value == value)  # noqa: PLR0124 - a NaN hashes by its address
     if kind in (str, bytes):
         return strings
     if kind in (tuple, frozenset):
@@ -68,14 +68,15 @@ def stable(value: Any, strings: bool) -> bool:
 
 
 def survives(value: set[Any] | frozenset[Any]) -> bool:
-    """True when an ordinary pickle gives the same order back, or when the order means nothing."""
+    """True when an ordinary pickle gives the same order back."""
     members = list(value)
-    if len(members) < 2:
-        return True
+    return len(members) < 2 or _same(set(members), members)
+
+
+def ordered(value: set[Any] | frozenset[Any]) -> bool:
+    """True when the order is the same in every process; otherwise it is kept only where that is possible."""
     strings = strings_hash_alike()
-    if not all(stable(member, strings) for member in members):
-        return True
-    return _same(set(members), members)
+    return all(stable(member, strings) for member in value)
 
 
 def plan_for(value: set[Any] | frozenset[Any]) -> tuple[list[Any], list[int], list[int]] | None:
@@ -99,11 +100,11 @@ def plan_for(value: set[Any] | frozenset[Any]) -> tuple[list[Any], list[int], li
     sequence = _sorted(before)
     if sequence is None:
         return None
-    values = [_unused(slot, mask, members) for slot in sorted(fillers)]
+    values = [_unused(slot, mask) for slot in sorted(fillers)]
     room = _room(len(members) + len(values), mask)
     if room is None or (isinstance(value, frozenset) and (values or room)):
         return None
-    values += [_unused(step & mask, mask, members) + (mask + 1) * (step + 7) for step in range(room)]
+    values += [_unused(step & mask, mask) + (mask + 1) * (step + 7) for step in range(room)]
     plan = [-1 - step for step in range(len(values) - room)]
     plan += sequence
     plan += [-1 - step for step in range(len(values) - room, len(values))]
@@ -142,7 +143,8 @@ def _gil() -> bool:
 def _way(hashed: int, slot: int, mask: int) -> list[int] | None:
     """The slots that insertion looks at before it reaches `slot`."""
     perturb = hashed & (2**64 - 1)
-    index, way = hashed & mask, []
+    index = hashed & mask
+    way: list[int] = []
     for _ in range(4 * mask + 64):
         reach = _LINEAR_PROBES if index + _LINEAR_PROBES <= mask else 0
         for step in range(index, index + reach + 1):
@@ -191,6 +193,6 @@ def _room(count: int, mask: int) -> int | None:
     return needed if made == size else None
 
 
-def _unused(slot: int, mask: int, members: list[Any]) -> int:
+def _unused(slot: int, mask: int) -> int:
     """A hash that lands on `slot`."""
     return slot + (mask + 1) * 1_000_003

@@ -567,7 +567,7 @@ class Tracker:
         """Look at a doubtful group again; what changed has no producer."""
         group.doubtful = False
         old = group.scan.state if group.scan is not None else None
-        states = {name: (group.names, old) for name in group.names}
+        states = dict.fromkeys(group.names, (group.names, old))
         for changed in self._regroup(self.bindings(), group.names, set(), (), states):
             self._new_versions(changed, None, None)
 
