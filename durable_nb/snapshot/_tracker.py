@@ -196,9 +196,14 @@ class Tracker:
         else:
             self.namespace.pop(name, None)
 
-    @staticmethod
-    def _mark(bindings: Mapping[str, Any]) -> dict[str, _Mark]:
-        return {name: _Mark(value) for name, value in bindings.items()}
+    def _mark(self, bindings: Mapping[str, Any]) -> dict[str, _Mark]:
+        """Marks of all bindings; those that still hold are kept."""
+        marks = self._marks
+        found = {}
+        for name, value in bindings.items():
+            mark = marks.get(name)
+            found[name] = mark if mark is not None and mark.same(value) else _Mark(value)
+        return found
 
     # --- around a cell -----------------------------------------------------------------------------------------
 
@@ -206,11 +211,11 @@ class Tracker:
         """Make sure that there is something to compare with. Call right before the cell runs."""
         bindings = self._catch_up()
         wanted = [name for name in touched if name in bindings]
-        for name in wanted:
-            self._scanned(name)
         for name in bindings:
             if self._group(name).scan is None:
                 self._pass_over(self._group(name), hashing=False)
+        for name in wanted:
+            self._scanned(name)
         states = {}
         for name in wanted:
             group = self._groups[name]
@@ -259,8 +264,9 @@ class Tracker:
 
     def version(self, name: str) -> Version:
         """The version of a name now; computed when nothing is known of it yet."""
-        bindings = self._catch_up()
-        if name not in bindings:
+        if not self._is_current(name):
+            self._catch_up()
+        if not self._is_bound(name):
             return MISSING
         if name in self._dirty:
             return Version(secrets.token_hex(16), False, "dirty")
@@ -273,6 +279,20 @@ class Tracker:
             self._new_versions(self._scanned(name), None, None)
             known = self._versions[name]
         return known
+
+    def _is_bound(self, name: str) -> bool:
+        number = _OUT.fullmatch(name)
+        if number:
+            return int(number[1]) in self._displayed()
+        if name not in self.namespace or _is_shells(name):
+            return False
+        return not (name in self._hidden and self._hidden[name] is self.namespace[name])
+
+    def _is_current(self, name: str) -> bool:
+        """True when the name is bound to what it was bound to when last looked at."""
+        if not self._is_bound(name):
+            return name not in self._marks
+        return _unmoved(self._marks, name, self.value(name))
 
     def mark_dirty(self, names: Iterable[str]) -> None:
         """A failed cell left these: nothing that reads them is checkpointed until a completed cell binds them."""
@@ -297,15 +317,17 @@ class Tracker:
 
     def group_of(self, name: str) -> Group | None:
         """The group of a bound name."""
-        return self._group(name) if name in self.bindings() else None
+        return self._group(name) if self._is_bound(name) else None
 
     def _reached(self, name: str) -> Scan | None:
-        if name not in self.bindings():
+        if not self._is_bound(name):
             return None
+        if not self._is_current(name):
+            self._catch_up()
         group = self._group(name)
         if group.scan is None:
             self._pass_over(group, hashing=False)
-        return group.scan
+        return self._group(name).scan
 
     # --- restored values -----------------------------------------------------------------------------------------
 
