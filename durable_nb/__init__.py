@@ -83,9 +83,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "context":
-        from durable_nb.sdk._engine import current_cell_context
+        from durable_nb.sdk._engine import cell_context
 
-        return current_cell_context()
+        return cell_context
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

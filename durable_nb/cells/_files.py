@@ -230,6 +230,12 @@ class FileLedger:
             )
         return None
 
+    def adopt(self, key: str) -> None:
+        """A cell before the first writer runs, and reads what the disk holds: that is the origin from now on."""
+        known = self._known.get(key)
+        if known is not None and known.place is None:
+            known.origin = self.digest(self.path(key))
+
     def restored(self, key: str) -> None:
         """The bytes of the place were written back to the disk."""
         known = self._known.get(key)

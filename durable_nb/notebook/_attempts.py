@@ -224,11 +224,17 @@ async def attempt(
     return raised, limit.fired
 
 
-async def pause(until: float, *, in_loop: bool, wake: threading.Event | None = None) -> None:
-    """Wait until a point of wall time; an interrupt ends it at once. `wake` ends it early."""
+def pause_here(until: float, wake: threading.Event | None = None) -> None:
+    """Wait in this thread until a point of wall time; an interrupt ends it at once. `wake` ends it early."""
     wake = wake or threading.Event()
     while (left := until - time.time()) > 0 and not wake.is_set():
-        if in_loop:
-            await asyncio.sleep(min(left, 0.2))
-        else:
-            wake.wait(min(left, 3600.0))
+        wake.wait(min(left, 3600.0))
+
+
+async def pause(until: float, *, in_loop: bool, wake: threading.Event | None = None) -> None:
+    """Wait until a point of wall time; an interrupt ends it at once. `wake` ends it early."""
+    if not in_loop:
+        pause_here(until, wake)
+        return
+    while (left := until - time.time()) > 0 and not (wake is not None and wake.is_set()):
+        await asyncio.sleep(min(left, 0.2))

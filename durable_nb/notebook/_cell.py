@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,6 +85,11 @@ class Cell:
     """Names it may read that a failed cell left behind."""
     before: Any = None
     threads_before: Any = None
+    modules_before: Any = None
+    set_up: tuple[str, ...] = ()
+    """What it set on modules and installed classes; such a cell runs every time."""
+    foreseen: Any = None
+    """The files that it names, as they were before it ran."""
     folder: str = ""
     """The working directory before it ran."""
     started: float = field(default_factory=time.time)
@@ -91,6 +97,9 @@ class Cell:
     attempt: int = 1
     declared: bool = False
     """It only declares: it is run every time, and not stored."""
+    context: Any = None
+    """`durable_nb.context` while it runs."""
+    leave_context: Callable[[], None] | None = None
     asked_secret: bool = False
     """A password was typed while it ran."""
     raised: bool = False
@@ -146,3 +155,9 @@ def marked(raw: str) -> Marked | None:
     except ValidationError as exc:
         return Marked(None, f"{lead}\n{body}", exc)
     return None
+
+
+def message_id(parent: Any) -> str:
+    """The id of a request; outputs name it as their parent's."""
+    header = (parent or {}).get("header", {}) if isinstance(parent, dict) else {}
+    return str(header.get("msg_id", ""))

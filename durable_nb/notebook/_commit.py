@@ -94,15 +94,19 @@ class Committer:
         inputs.update(session.book.of_setups(reached))
         process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.warnings)
         inputs.update(Input("process", key, version) for key, version in process)
-        values = {name: session.shell.user_ns[name] for name in reads.names if name in session.shell.user_ns}
-        inputs.update(session.world.seen(observed, reads.literals, values, cell.options.depends_on))
+        session.world.ledger.settle(
+            observed, cell.foreseen, reads.literals, session.values_of(reads.names | reads.binds)
+        )
+        inputs.update(session.world.seen(observed, cell.options.depends_on))
         if ("cwd", "cwd") in inputs:
             inputs.add(Input("cwd", "cwd", cell.folder))  # not the one that the cell may have changed to
         return inputs
 
     def _follow_setups(self, cell: Cell, mark: str) -> None:
         assert cell.reads is not None
-        for target in cell.reads.set_up:
+        changed = self._session.world.changed_modules(cell.modules_before, cell.reads.modules)
+        cell.set_up = tuple(dict.fromkeys([*cell.reads.set_up, *changed]))
+        for target in cell.set_up:
             module = target.partition(".")[0]
             self._session.book.setups[module] = digest(self._session.book.setups.get(module, ""), mark)
 
@@ -123,8 +127,8 @@ class Committer:
         left = left_by(cell.threads_before, session.world.is_user_file)
         if left is not None:
             return f"{left}; join it in the same cell to have the cell stored"
-        if cell.reads.set_up:
-            return cell.reason
+        if cell.set_up:
+            return f"it sets {cell.set_up[0]}, which no checkpoint holds: set-up cells run every time"
         if cell.options.mode == "always":
             return "it is marked to run always"
         return None
@@ -216,7 +220,7 @@ class Committer:
     def _commit_unstored(self, home: Home, cell: Cell, report: Report, inputs: Inputs, problem: str) -> None:
         session = self._session
         stored_anyway = cell.options.at_most_once
-        if cell.options.mode != "always" and not (cell.reads and cell.reads.set_up):
+        if cell.options.mode != "always" and not cell.set_up:
             report.status, report.reason = "not_durable", problem
         if cell.request.marked and report.status == "not_durable":
             session.warn(f"cell {cell.label!r}: {problem}")

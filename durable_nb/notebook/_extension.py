@@ -28,7 +28,7 @@ def load(shell: Any, *, every_cell: bool = False) -> None:
     session = Session(shell, kernel, every_cell=every_cell, settings=Settings.from_environment())
     hooks = ShellHooks(session)
     hooks.install()
-    shell.register_magics(DurableMagics(shell, session))
+    shell.register_magics(DurableMagics(shell, hooks))
     setattr(shell, _ATTRIBUTE, hooks)
     atexit.register(session.close)
 

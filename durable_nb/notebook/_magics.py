@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
-from durable_nb.exceptions import DurableExecutionsError
+from durable_nb.exceptions import DurableExecutionsError, ValidationError
 from durable_nb.notebook._manage import Manager
-from durable_nb.notebook._session import Session
+from durable_nb.notebook._shell import ShellHooks
 
 HELP = """\
 %durable status                the steps of this notebook, this session's first
-%durable plan                  what Run All would replay and run, and why; runs nothing
 %durable why [STEP]            why a cell was replayed or run, as a diff; without STEP the last one
 %durable history [STEP]        what was recorded for a step
 %durable rerun STEP            run it the next time, whatever is recorded
@@ -24,7 +23,6 @@ HELP = """\
                                decide about an at-most-once step
 %durable use NAME              write to the execution of this name from now on
 %durable on | off              make cells durable again | leave them alone
-%durable gc                    remove bytes that no checkpoint names
 %durable verify                check every stored byte
 %durable help                  this text
 STEP is a step's name, the number of its prompt (3 for In[3]), or the start of its source."""
@@ -34,20 +32,26 @@ STEP is a step's name, the number of its prompt (3 for In[3]), or the start of i
 class DurableMagics(Magics):
     """`%%durable_step`, `%durable_step` and `%durable`."""
 
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, hooks: ShellHooks) -> None:
         super().__init__(shell)
-        self._manager = Manager(session)
+        self._hooks = hooks
+        self._manager = Manager(hooks.session)
 
-    @cell_magic
-    def durable_step(self, line: str, cell: str) -> None:  # noqa: ARG002 - the signature of a cell magic
-        """Make this cell a durable step.
+    @line_cell_magic
+    def durable_step(self, line: str, cell: str | None = None) -> Any:
+        """Make this cell, or with one % this statement, a durable step.
 
         %%durable_step [NAME] [--max-attempts N] [--initial-delay 5s] [--max-delay 5m] [--backoff 2.0]
             [--jitter full|half|none] [--retry PRESET] [--retry-on ERROR[,ERROR…]] [--retry-if-message REGEX]
             [--at-most-once] [--timeout 10m] [--depends-on GLOB…] [--force] [--no-store-output] [--quiet]
         """
-        # Cells that start with the magic never get here: the hooks take its line off. This is a nested call.
-        raise UsageError("%%durable_step must be the first line of its cell")
+        if cell is not None:
+            # Cells that start with the magic never get here: the hooks take its line off. This is a nested call.
+            raise UsageError("%%durable_step must be the first line of its cell")
+        try:
+            return self._hooks.line_step(line)
+        except ValidationError as exc:
+            raise UsageError(f"durable_nb: {exc}") from exc
 
     @line_magic
     def durable(self, line: str) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from durable_nb.cells import MISSING, Ordinals, analyse, canonical, fingerprint, identity
+from durable_nb.cells import MISSING, Ordinals, analyse, canonical, digest, fingerprint, identity, opens_by_itself
 from durable_nb.events import EventKind
 from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, LeaseLostError, StoreError, ValidationError
 from durable_nb.notebook._attempts import Backoff
@@ -201,14 +201,51 @@ class Session:
 
     def start(self, cell: Cell, plan: Plan) -> None:
         """Take the picture before the run, and record that it starts."""
-        cell.dirty = tuple(sorted(name for name in self.touched(cell) if self.tracker.version(name).kind == "dirty"))
+        assert cell.reads is not None
+        read = self.tracker.bindings() if cell.reads.everything is not None else cell.reads.names
+        cell.dirty = tuple(sorted(name for name in read if self.tracker.version(name).kind == "dirty"))
         cell.before = self.tracker.before(self.touched(cell))
         cell.threads_before = running_work()
         self._record_start(cell, plan)
         cell.clock = time.perf_counter()
         cell.started = time.time()
+        cell.modules_before = self.world.module_states(cell.reads.modules)
+        values = self.values_of(cell.reads.names)
+        engines = opens_by_itself(cell.reads.modules)
+        cell.foreseen = self.world.ledger.foresee(cell.reads.literals, values, engines=engines)
+        self._enter(cell)
         cell.folder = self.world.environment.cwd()
         self.world.observer.begin()
+
+    def values_of(self, names: Iterable[str]) -> dict[str, object]:
+        """The values that these names have now; a name that has none is left out."""
+        namespace = self.shell.user_ns
+        return {name: namespace[name] for name in names if name in namespace}
+
+    def _enter(self, cell: Cell) -> None:
+        """Make `durable_nb.context` the cell's: what it does durably is recorded under the cell and its inputs."""
+        home = self.home
+        if not cell.managed or cell.declared or home is None or not self.owned(home):
+            return
+        from durable_nb.sdk._engine import enter_cell
+        from durable_nb.sdk.cell import CellContext
+
+        parent = digest("children", cell.operation, static_mark(cell))
+        cell.context = CellContext.for_cell(
+            home.store.journal, home.record.execution_id, home.ownership.lease, parent, blobs=home.store.blobs
+        )
+        cell.leave_context = enter_cell(cell.context)
+
+    def leave(self, cell: Cell) -> None:
+        """The cell's statements have ended: its context ends with them."""
+        context, leave, cell.context, cell.leave_context = cell.context, cell.leave_context, None, None
+        if leave is not None:
+            leave()
+        if context is not None:
+            try:
+                context.close()
+            except StoreError as exc:
+                self.warn(f"durable calls of cell {cell.label!r} were not all recorded: {exc}")
 
     def touched(self, cell: Cell) -> frozenset[str]:
         """Names whose values the cell may change: what it can reach, and what packages it calls may have kept."""
@@ -312,7 +349,10 @@ class Session:
         if home is None or not ledger.stale(key):
             return
         owner, wanted = ledger.owner(key), ledger.current(key)
-        for record in home.cells.candidates(owner) if owner is not None else ():
+        if owner is None:  # what was there before the notebook's first run is gone: a plain run reads the disk as well
+            ledger.adopt(key)
+            return
+        for record in home.cells.candidates(owner):
             states = {state.key: state.version for state in states_of(record.files)}
             if states.get(key) == wanted and self._put_back(key, record.files.get("blobs", {}).get(key)):
                 return

@@ -23,13 +23,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_tags
+from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_line_statement, parse_tags
 from durable_nb.exceptions import DurableExecutionsError, StepTimeoutError, ValidationError
 from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
-from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked
+from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
 from durable_nb.notebook._errors import StepRefusedError
 from durable_nb.notebook._interrupts import deferred_interrupts
+from durable_nb.notebook._line import LineStep
 from durable_nb.notebook._plan import Plan
 from durable_nb.notebook._replay import CannotReplayError, replay
 from durable_nb.notebook._session import Session
@@ -51,6 +52,7 @@ class ShellHooks:
         self._original = {name: getattr(self.shell, name) for name in _PATCHED}
         self._do_execute = self.kernel.do_execute
         self._finish_metadata = self.kernel.finish_metadata
+        self._getpass = self.kernel.getpass
 
     def install(self) -> None:
         """Put the hooks in place."""
@@ -60,15 +62,38 @@ class ShellHooks:
         self.kernel.finish_metadata = self.finish_metadata
         for name in _COMM:
             self.kernel.shell_handlers[name] = self._outside(self.kernel.shell_handlers[name])
+        self.kernel.getpass = self.getpass
 
     def remove(self) -> None:
         """Take them away."""
         for name in _PATCHED:
             self.shell.__dict__.pop(name, None)
-        for name in ("do_execute", "finish_metadata"):
+        for name in ("do_execute", "finish_metadata", "getpass"):
             self.kernel.__dict__.pop(name, None)
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
+
+    def getpass(self, *args: Any, **keywords: Any) -> Any:
+        """Ask for a password as ever, and remember that the cell knows one: nothing of it is stored."""
+        if self._running is not None:
+            self._running.asked_secret = True
+        return self._getpass(*args, **keywords)
+
+    def line_step(self, line: str) -> Any:
+        """`%durable_step` inside a larger cell: the statement is a step of its own, unless its cell is one already."""
+        options, statement = parse_line_statement(line)
+        outer = self._running
+        request = Request(
+            raw=line,
+            body=statement,
+            transformed=self.shell.transform_cell(statement),
+            options=options,
+            marked=True,
+            cell_id=None,
+            in_loop=False,
+            parent=self.kernel.get_parent("shell"),
+        )
+        return LineStep(self.session, self._committer, self.shell, outer, request).run()
 
     def _outside(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A handler of messages that run the user's callbacks between cells, or while an async cell awaits."""
@@ -96,12 +121,13 @@ class ShellHooks:
         cell, self._running, self._pending = self._running, None, None
         if cell is None:
             return
+        self.session.leave(cell)
         with deferred_interrupts():
             report = cell.report or self._ended(cell)
             cell.report = report
             self.session.ended(cell)
             if cell.managed or self.session.every_cell:
-                self._reports[_message_id(cell.request.parent)] = report
+                self._reports[message_id(cell.request.parent)] = report
 
     def _ended(self, cell: Cell) -> Report:
         """The report of a cell whose statements ran."""
@@ -116,7 +142,7 @@ class ShellHooks:
     def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
         """Add the report to the reply's metadata."""
         found: dict[str, Any] = self._finish_metadata(parent, metadata, reply_content)
-        report = self._reports.pop(_message_id(parent), None)
+        report = self._reports.pop(message_id(parent), None)
         if report is not None:
             found["durable_nb"] = report.as_metadata()
         return found
@@ -270,7 +296,7 @@ class ShellHooks:
             return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
         if cell.report is not None:
             return True
-        session.tee.begin(_message_id(cell.request.parent))
+        session.tee.begin(message_id(cell.request.parent))
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
         return await self._attempts(cell, plan, run, result, backoff)
@@ -349,11 +375,6 @@ def _show(shell: Any, result: Any, error: Exception) -> bool:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _message_id(parent: Any) -> str:
-    header = (parent or {}).get("header", {}) if isinstance(parent, dict) else {}
-    return str(header.get("msg_id", ""))
 
 
 def _is_ours(nodelist: list[ast.stmt]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from durable_nb.abc import BlobStore
@@ -16,9 +18,13 @@ from durable_nb.cells import (
     FileState,
     Input,
     LocalModules,
+    ModuleState,
     Observed,
     Observer,
     Places,
+    changed,
+    module_state,
+    watch_imports,
 )
 from durable_nb.exceptions import StoreError
 
@@ -44,10 +50,46 @@ class World:
         self.distributions = Distributions()
         self.observer = Observer(self.places, on_open_read=before_read, version_of=self.ledger.digest)
         self.observer.install()
+        self._fresh: dict[str, ModuleState] = {}
+        """Local modules that were imported since the last cell ended, as they were after their own code had run."""
+        watch_imports(self.places.is_local_source, self._note_import)
 
     def is_user_file(self, filename: str) -> bool:
         """Whether the code in a file is the user's: a cell, or a module outside installed packages."""
         return self.places.frame(filename) in ("user", "local")
+
+    # --- modules as state --------------------------------------------------------------------------------------------
+
+    def module_states(self, reached: Iterable[str]) -> dict[str, ModuleState]:
+        """The attributes of the modules that a cell can reach, and of the local ones that these import."""
+        self._fresh.clear()
+        local = self.modules.versions(reached)
+        found = {}
+        for name in {*reached, *local}:
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType):
+                found[name] = module_state(module, local=name in local)
+        return found
+
+    def changed_modules(self, before: Mapping[str, ModuleState], reached: Iterable[str]) -> list[str]:
+        """Attributes of modules that a cell has set, as `module.attribute`.
+
+        A module that the cell itself imported is compared with what it was right after its own code had run.
+        """
+        states = {**self._fresh, **before}
+        local = self.modules.versions(reached)
+        found = []
+        for name in sorted({*before, *(name for name in self._fresh if name in local)}):
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType):
+                now = module_state(module, local=name in local)
+                top = name.partition(".")[0]
+                found += [f"{name}.{key}" for key in changed(states[name], now, package="" if name in local else top)]
+        self._fresh.clear()
+        return found
+
+    def _note_import(self, name: str, module: ModuleType) -> None:
+        self._fresh[name] = module_state(module, local=True)
 
     # --- inputs ----------------------------------------------------------------------------------------------------
 
@@ -59,12 +101,9 @@ class World:
         for name, version in self.distributions.versions(reached).items():
             yield Input("dist", name, version)
 
-    def seen(
-        self, observed: Observed, literals: Iterable[str], values: Mapping[str, object], depends_on: Iterable[str]
-    ) -> Iterable[Input]:
+    def seen(self, observed: Observed, depends_on: Iterable[str]) -> Iterable[Input]:
         """Files, listings, variables and the working directory, as the cell saw them. Call it before `wrote`."""
-        mentioned = self.ledger.mentioned(literals, values)
-        yield from self.ledger.inputs(observed, mentioned=mentioned, depends_on=depends_on)
+        yield from self.ledger.inputs(observed, depends_on=depends_on)
         yield from self.environment.inputs(observed)
 
     def version(self, kind: str, key: str) -> str:
