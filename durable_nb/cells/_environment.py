@@ -51,9 +51,9 @@ class Environment:
     def _digest(self, name: str, value: str) -> str:
         return keyed_digest(self._key, name, value)
 
-    def cwd(self) -> str:
-        """The working directory, relative to the project."""
-        return self._places.key(os.path.abspath(os.getcwd()))
+    def cwd(self, path: str | None = None) -> str:
+        """The working directory (or `path`), relative to the project."""
+        return self._places.key(os.path.abspath(os.getcwd() if path is None else path))
 
     def inputs(self, observed: Observed) -> list[Input]:
         """The variables that a cell read, as they were when it read them, and the directory if it used it."""
@@ -64,5 +64,5 @@ class Environment:
             elif not is_session_variable(name):
                 found.append(Input("env", name, ABSENT if value is None else self._digest(name, value)))
         if observed.used_cwd:
-            found.append(Input("cwd", "cwd", self.cwd()))
+            found.append(Input("cwd", "cwd", self.cwd(observed.cwd)))
         return found

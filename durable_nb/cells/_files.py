@@ -22,7 +22,7 @@ import glob
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -134,25 +134,39 @@ class FileLedger:
             self._digests[path] = (signature, version)
         return version
 
-    def listing(self, path: str) -> str:
-        """The version of a directory's entries: their names and whether each is a directory."""
+    def listing(self, path: str, *, without: Container[str] = ()) -> str:
+        """The version of a directory's entries: their names and whether each is a directory.
+
+        What cells further down have made is not there yet at this place of the notebook.
+
+        Args:
+            path: of the directory.
+            without: paths that were made since it was listed.
+        """
         try:
             with os.scandir(path) as entries:
-                rows = sorted(
-                    (os.fsencode(e.name), e.is_dir())
-                    for e in entries
-                    if self._places.counts(os.path.join(path, e.name))
-                )
+                here = [e for e in entries if e.path not in without and self._is_here(e.path)]
+                rows = sorted((os.fsencode(e.name), e.is_dir()) for e in here)
         except (OSError, ValueError):
             return MISSING
         return digest(*(part for name, is_folder in rows for part in (name, b"d" if is_folder else b"f")))
 
     def present(self, path: str) -> str:
-        """`file`, `dir` or `missing`."""
-        try:
-            return "dir" if stat.S_ISDIR(os.stat(path).st_mode) else "file"
-        except (OSError, ValueError):
+        """`file`, `dir` or `missing`, at this place."""
+        found = _stat(path)
+        if self.key(path) in self._known:
+            version = self.current(self.key(path))
+            return version if version in (MISSING, "dir") else "file"
+        if found is None:
             return MISSING
+        return "dir" if stat.S_ISDIR(found.st_mode) else "file"
+
+    def _is_here(self, path: str) -> bool:
+        """Whether something that is on disk counts, and belongs there already."""
+        if not self._places.counts(path):
+            return False
+        key = self.key(path)
+        return key not in self._known or self.current(key) != MISSING
 
     # --- the notebook's own files ------------------------------------------------------------------------------------
 
@@ -167,7 +181,7 @@ class FileLedger:
     def wrote(self, observed: Observed, owner: str) -> list[FileState]:
         """A cell has run and changed files: their states, for its record."""
         result = []
-        for path in observed.written:
+        for path in (*observed.written, *self._moved_with(observed)):
             key, version = self.key(path), self.digest(path)
             before = observed.before.get(path)
             if version == before and key not in self._known:
@@ -182,6 +196,12 @@ class FileLedger:
             known.place, known.owner, known.disk = version, owner, version
             result.append(FileState(key=key, version=version, origin=known.origin))
         return result
+
+    def _moved_with(self, observed: Observed) -> list[str]:
+        """Files of the notebook in a folder that was renamed or removed."""
+        folders = tuple(f"{self.key(path)}/" for path in observed.written if not os.path.isfile(path))
+        keys = [key for key in self._known if key.startswith(folders)] if folders else []
+        return [path for path in map(self.path, keys) if path not in observed.written]
 
     def replayed(self, states: Iterable[FileState], owner: str) -> None:
         """A cell that had written these states was replayed: they are the place now, whatever the disk holds."""
@@ -253,8 +273,7 @@ class FileLedger:
             pattern = key.removeprefix("glob:")
             return self.glob_version(pattern) if pattern != key else self.listing(self.path(key))
         if kind == "missing":
-            version = self.current(key)
-            return version if version in (MISSING, "dir") else "file"
+            return self.present(self.path(key))
         if key.endswith("/"):
             return self.tree(self.path(key))
         if any(sign in key for sign in "*?[") and not os.path.lexists(self.path(key)):
@@ -275,7 +294,8 @@ class FileLedger:
         # They were not there at this place, whatever the cell has made of them since.
         found += [Input("missing", self.key(p), MISSING, p) for p in observed.missing if p not in observed.read]
         found += [Input("missing", self.key(path), kind, path) for path, kind in observed.present.items()]
-        found += [Input("listing", self.key(path), self.listing(path), path) for path in observed.listings]
+        made = {path for path in observed.written if observed.before.get(path) == MISSING}
+        found += [Input("listing", self.key(p), self.listing(p, without=made), p) for p in observed.listings]
         seen = {*observed.read, *observed.written}
         found += [self._file_input(observed, path) for path in mentioned if path not in seen]
         found += [self._mention_input(path, version) for path, version in observed.mentioned.items()]
@@ -285,8 +305,10 @@ class FileLedger:
 
     def _file_input(self, observed: Observed, path: str) -> Input:
         key = self.key(path)
-        version = observed.before.get(path) if path in observed.written else self.current(key)
-        # Changed while it was read, by nobody knows whom: no later state can be proved equal.
+        version = observed.versions.get(path)
+        if version is None:
+            # Without a version from the moment it was read, a file that changed since can never be proved equal.
+            version = observed.before.get(path) if path in observed.written else self.current(key)
         return Input("file", key, version if version is not None else "unstable", path)
 
     def _mention_input(self, path: str, version: str) -> Input:
@@ -298,7 +320,8 @@ class FileLedger:
         found: dict[str, None] = {}
         for pattern in patterns:
             matches = glob.glob(os.path.join(glob.escape(self._places.project), pattern), recursive=True)
-            found.update(dict.fromkeys(os.path.normpath(m) for m in sorted(matches) if os.path.isfile(m)))
+            paths = (os.path.normpath(match) for match in sorted(matches) if os.path.isfile(match))
+            found.update(dict.fromkeys(path for path in paths if self._is_here(path)))
         return list(found)
 
     def glob_version(self, pattern: str, *, contents: bool = False) -> str:
@@ -393,7 +416,7 @@ class FileLedger:
     def tree(self, path: str) -> str:
         """The version of a folder with all files below it; in a very large one, sizes and times stand for contents."""
         files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-        files = [file for file in files if self._places.counts(file)]
+        files = [file for file in files if self._is_here(file)]
         if not files:
             return self.present(path)
         stats = [_stat(file) for file in files]

@@ -17,6 +17,7 @@ import os
 import stat as stat_module
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -38,17 +39,17 @@ _PROCESS_EVENTS = frozenset(
     {"subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.exec", "os.fork", "os.forkpty", "pty.spawn"}
 )
 _SOCKET_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"})
-_CHANGING_EVENTS: dict[str, tuple[int, ...]] = {
-    "os.rename": (0, 1),
-    "os.remove": (0,),
-    "os.rmdir": (0,),
-    "os.mkdir": (0,),
-    "os.truncate": (0,),
-    "os.link": (1,),
-    "os.symlink": (1,),
-    "shutil.rmtree": (0,),
+_CHANGING_EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.truncate": ((0, None),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+    "shutil.rmtree": ((0, 1),),
 }
-"""Events that change what is at a path, with the places of the paths among their arguments."""
+"""Events that change what is at a path: among their arguments, each path and the descriptor of its folder."""
 
 _EXISTENCE_CALLS = frozenset(
     {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "is_file", "is_dir", "is_symlink"}
@@ -62,6 +63,8 @@ class Observed:
 
     read: dict[str, Signature | None] = field(default_factory=dict)
     """Files opened for reading, but for those the cell had written whole before; with their state when first read."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Their versions when they were first read, from the `version_of` hook."""
     written: dict[str, None] = field(default_factory=dict)
     """Paths opened for writing, created, renamed or removed, in order."""
     before: dict[str, str] = field(default_factory=dict)
@@ -77,10 +80,14 @@ class Observed:
     folder ends in a slash, a pattern has wildcards. `FileLedger.settle` fills it."""
     env: dict[str, str | None] = field(default_factory=dict)
     """Environment variables that were read, with the value first seen; never written anywhere as they are."""
+    cwd: str | None = None
+    """The working directory when the cell began."""
     used_cwd: bool = False
     """A relative path was used, or the working directory asked for."""
     sockets: bool = False
     processes: bool = False
+    trouble: list[str] = field(default_factory=list)
+    """What went wrong while watching: an input may have been missed, so the cell must not be stored."""
 
 
 class Observer:
@@ -109,6 +116,7 @@ class Observer:
         self._own_variables: set[str] = set()
         self._lock = threading.Lock()
         self._is_user: Callable[[str], bool] = _no_cell
+        self._began = 0
 
     def install(self) -> None:
         """Put the hook and the wrappers in place; doing it again changes nothing."""
@@ -121,7 +129,8 @@ class Observer:
             user_filenames: tells of a code object's file name whether it is a cell; names in angle brackets and
                 kernel files are known to be.
         """
-        self._now = Observed()
+        self._now = Observed(cwd=_working_directory())
+        self._began = time.time_ns()
         self._whole.clear()
         self._announced.clear()
         self._own_variables.clear()
@@ -147,16 +156,26 @@ class Observer:
     # --- called from the hook, guarded -------------------------------------------------------------------------------
 
     def event(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """An audit event. Nothing gets out of here but what the `on_open_read` hook raises."""
         now = self._now
         if now is None:
             return
+        try:
+            self._event(now, name, arguments)
+        except _RefusalError as refusal:
+            raise refusal.error from None
+        except Exception as exc:  # noqa: BLE001 -- in the middle of somebody else's call, which must go on
+            now.trouble.append(f"{name}: {type(exc).__name__}: {exc}")
+
+    def _event(self, now: Observed, name: str, arguments: tuple[Any, ...]) -> None:
         if name == "open":
             self._opened(now, *arguments[:3])
         elif name in ("os.listdir", "os.scandir"):
             self._listed(now, arguments[0])
         elif name in _CHANGING_EVENTS:
-            for position in _CHANGING_EVENTS[name]:
-                path = self._absolute(now, arguments[position])
+            for position, folder in _CHANGING_EVENTS[name]:
+                at = arguments[folder] if folder is not None and folder < len(arguments) else -1
+                path = self._absolute(now, arguments[position], folder=at)
                 if path is not None:
                     self._changes(now, path, whole=True)
         elif name in ("os.putenv", "os.unsetenv"):
@@ -169,6 +188,8 @@ class Observer:
             now.sockets = True
 
     def _opened(self, now: Observed, raw: object, mode: object, flags: object) -> None:
+        if mode is None and _opens_in_folder(raw):
+            return
         path = self._absolute(now, raw)
         if path is None:
             return
@@ -187,14 +208,27 @@ class Observer:
             return
         if self._on_open_read is not None and path not in self._announced:
             self._announced.add(path)
-            self._on_open_read(path)
+            try:
+                self._on_open_read(path)
+            except BaseException as exc:
+                raise _RefusalError(exc) from exc
+        self._stated(now, path)
+
+    def _stated(self, now: Observed, path: str) -> os.stat_result | None:
+        """Note a path that is read: there, with its version, or missing."""
         try:
             found = _real_stat(path)
         except (OSError, ValueError):
             now.missing[path] = None
-            return
-        if stat_module.S_ISREG(found.st_mode):
-            now.read[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
+            return None
+        if not stat_module.S_ISREG(found.st_mode):
+            return found
+        if found.st_ctime_ns > self._began and self._places.is_temporary(path):
+            return found  # made by something that the cell started: no input from before it
+        now.read[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
+        if self._version_of is not None:
+            now.versions[path] = self._version_of(path)
+        return found
 
     def _changes(self, now: Observed, path: str, *, whole: bool) -> None:
         if path not in now.written and self._version_of is not None:
@@ -222,22 +256,26 @@ class Observer:
         now = self._now
         if now is None:
             return
+        try:
+            self._stat_call(now, raw)
+        except Exception as exc:  # noqa: BLE001 -- as above
+            now.trouble.append(f"os.stat: {type(exc).__name__}: {exc}")
+
+    def _stat_call(self, now: Observed, raw: object) -> None:
         path = self._absolute(now, raw, note_cwd=False)
         if path is None or path in self._whole or path in now.read or not self._reader_counts():
             return
         if not os.path.isabs(os.fsdecode(raw)):  # type: ignore[arg-type]
             now.used_cwd = True
+        if not _asks_for_existence():
+            found = self._stated(now, path)
+            if found is not None and stat_module.S_ISDIR(found.st_mode):
+                now.present[path] = "dir"
+            return
         try:
-            found = _real_stat(path)
+            now.present[path] = "dir" if stat_module.S_ISDIR(_real_stat(path).st_mode) else "file"
         except (OSError, ValueError):
             now.missing[path] = None
-            return
-        if stat_module.S_ISDIR(found.st_mode):
-            now.present[path] = "dir"
-        elif _asks_for_existence():
-            now.present[path] = "file"
-        elif stat_module.S_ISREG(found.st_mode):
-            now.read[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
 
     def variable(self, key: str, value: str | None) -> None:
         """An environment variable is being read; `ALL_VARIABLES` for a walk through all."""
@@ -255,18 +293,27 @@ class Observer:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def _absolute(self, now: Observed, raw: object, *, note_cwd: bool = True) -> str | None:
-        """The absolute path, when it is one that counts."""
+    def _absolute(self, now: Observed, raw: object, *, note_cwd: bool = True, folder: object = -1) -> str | None:
+        """The absolute path, when it is one that counts.
+
+        Args:
+            now: notes the use of the working directory.
+            raw: what the caller passed as a path.
+            note_cwd: whether a relative path counts as use of the working directory.
+            folder: a descriptor that the path is relative to; -1 is the working directory.
+        """
         if isinstance(raw, int) or raw is None:
             return None
         try:
             path = os.fsdecode(raw)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 -- a path object may raise anything, and does so again in sight of the user
             return None
         if not path or "\0" in path:
             return None
         relative = not os.path.isabs(path)
-        if relative:
+        if relative and isinstance(folder, int) and folder >= 0:
+            path, relative = os.path.join(_folder_of(folder), path), False
+        elif relative:
             path = os.path.join(_real_getcwd(), path)
         path = os.path.normpath(path)
         if not self._places.counts(path):
@@ -324,6 +371,35 @@ def _frames() -> Iterator[FrameType]:
         if frame.f_code.co_filename != _HERE:
             yield frame
         frame = frame.f_back
+
+
+class _RefusalError(Exception):
+    """Carries what the caller's hook raised past the net for our own mistakes."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _working_directory() -> str | None:
+    try:
+        return _real_getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+def _folder_of(descriptor: int) -> str:
+    """The path of an open folder."""
+    return os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else _real_getcwd()
+
+
+def _opens_in_folder(raw: object) -> bool:
+    """`os.open` relative to a folder's descriptor, which its event does not tell, as `shutil` and `os.fwalk` do."""
+    if not isinstance(raw, (str, bytes)) or os.path.isabs(raw):
+        return False
+    for frame in _frames():
+        return frame.f_code.co_filename.endswith(("shutil.py", "<frozen os>", os.sep + "os.py"))
+    return False
 
 
 def _asks_for_existence() -> bool:

@@ -38,6 +38,7 @@ class Places:
         self._rules[_PACKAGE] = False
         for folder in ignored:
             self._rules[os.path.realpath(folder)] = False
+        self._temporary = os.path.abspath(tempfile.gettempdir())
         self._verdicts: dict[str, bool] = {}
         self._frames: dict[str, str] = {}
 
@@ -69,6 +70,10 @@ class Places:
                 return True
             here = parent
 
+    def is_temporary(self, path: str) -> bool:
+        """Whether a path is in the system's folder for temporary files, and not in the project."""
+        return _below(path, (self._temporary,)) and not _below(path, (self.project,))
+
     def frame(self, filename: str) -> str:
         """What the code in a file is: `user` (a cell), `local`, `installed` or `stdlib`."""
         known = self._frames.get(filename)
@@ -79,7 +84,7 @@ class Places:
         return known
 
     def _frame(self, filename: str) -> str:
-        if filename.startswith("<frozen ") or filename == "<string>" or filename == "<__array_function__ internals>":
+        if filename.startswith(_GENERATED):
             return "stdlib"
         if filename.startswith("<") or "ipykernel_" in filename:
             return "user"
@@ -110,6 +115,10 @@ class Places:
     def path(self, key: str) -> str:
         """The absolute path of a key, in this checkout."""
         return os.path.normpath(os.path.join(self.project, key))
+
+
+_GENERATED = ("<frozen ", "<string>", "<__array_function__", "<decorator-gen", "<attrs generated", "<lambdifygenerated")
+"""Code that libraries make at run time: transparent, as the standard library is."""
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:

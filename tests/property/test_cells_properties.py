@@ -244,10 +244,12 @@ def test_whatever_a_cell_reads_through_functions_of_other_cells_is_among_its_rea
     before: str, source: str, truths: list[bool]
 ) -> None:
     recorder = Recorder(start(truths))
-    with contextlib.suppress(Exception, RecursionError):
+    with contextlib.suppress(Exception, _Enough), _budget():
         exec(compile("\n".join(_defined(before)), "<before>", "exec"), recorder)
-    for n in NAMES:  # a number or None could not be told from one that the cell makes
-        if not isinstance(recorder.get(n), (types.FunctionType, type, Value)):
+    for n in NAMES:  # a number, or another name for the same value, could not be told from one that the cell makes
+        value = recorder.get(n)
+        alias = any(recorder.get(other) is value for other in NAMES if other != n)
+        if alias or not isinstance(value, (types.FunctionType, type, Value)):
             recorder[n] = Value(truths[0])
     recorder.before = dict(recorder)
     recorder.read.clear()

@@ -300,3 +300,64 @@ def test_a_file_that_changes_while_a_cell_reads_it_can_never_be_proved_equal(pro
 def test_states_survive_json() -> None:
     state = FileState(key="a", version="1", origin=MISSING)
     assert FileState.from_json(state.to_json()) == state
+
+
+def test_a_listing_leaves_out_what_cells_further_down_make(project: Path) -> None:
+    Path("data").mkdir()
+    Path("data/a").write_text("1")
+
+    def convert() -> None:
+        for name in os.listdir("data"):
+            Path("data", f"{name}.out").write_text("x")
+
+    first = Notebook(project)
+    first.execute("convert", convert)
+    first.execute("report", write("data/report", "r"))
+    second = first.fresh()
+    assert second.differences("convert") == []
+    second.replay("convert")
+    second.replay("report")
+    Path("data/new").write_text("from outside")
+    assert first.fresh().differences("convert") == ["data"]
+
+
+def test_depends_on_leaves_out_what_cells_further_down_make(project: Path) -> None:
+    Path("a.csv").write_text("1")
+    notebook = Notebook(project)
+    before = notebook.ledger.inputs(Observed(), depends_on=["*.csv"])
+    notebook.execute("writer", write("b.csv", "2"))
+    ledger = notebook.fresh().ledger
+    assert [i.key for i in before if ledger.version(i.kind, i.key) != i.version] == []
+
+
+def test_asking_whether_a_large_file_is_there_does_not_read_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("large").write_text("x")
+    ledger = FileLedger(Places(project))
+
+    def never(path: str, size: int) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr("durable_nb.cells._files._digest_file", never)
+    assert ledger.version("missing", "large") == "file"
+    assert ledger.version("missing", "none") == MISSING
+
+
+def test_files_in_a_folder_that_is_renamed_move_with_it(project: Path) -> None:
+    Path("out").mkdir()
+    first = Notebook(project)
+    first.execute("writer", write("out/f", "x"))
+    first.execute("rename", lambda: Path("out").rename("final"))
+    second = first.fresh()
+    second.replay("writer")
+    second.replay("rename")
+    assert second.ledger.current("out/f") == MISSING
+
+
+def test_a_temporary_file_that_is_gone_again_leaves_no_state(project: Path) -> None:
+    def scratch() -> None:
+        Path("scratch").write_text("x")
+        Path("scratch").unlink()
+
+    notebook = Notebook(project)
+    notebook.execute("scratch", scratch)
+    assert notebook.records["scratch"][1] == []

@@ -341,7 +341,7 @@ def test_nothing_is_seen_between_cells(watch: Watch, project: Path) -> None:
     observer.end()
     open("a.txt").close()
     observer.begin()
-    assert observer.end() == Observed()
+    assert observer.end() == Observed(cwd=str(project))
     assert observer.end() == Observed()
 
 
@@ -387,3 +387,64 @@ def test_a_plain_subprocess_that_is_run_by_the_test_is_not_affected() -> None:
     assert (
         subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, text=True, check=True).stdout == "1\n"
     )
+
+
+def test_a_removed_tree_reads_nothing_and_each_of_its_files_is_written(watch: Watch, project: Path) -> None:
+    observed = watch("import shutil; shutil.rmtree('sub')")
+    assert {"sub", "sub/b.txt"} <= keys(project, observed.written)
+    assert not observed.read
+    assert not observed.missing
+
+
+def test_a_file_is_versioned_at_the_moment_it_is_read(watch: Watch, project: Path) -> None:
+    def version_of(path: str) -> str:
+        return Path(path).read_text()
+
+    outside = os.open("a.txt", os.O_WRONLY | os.O_APPEND)
+    observed = watch(
+        "Path('a.txt').read_text(); fd = os.dup(outside); os.write(fd, b'+'); os.close(fd)",
+        names={"outside": outside},
+        version_of=version_of,
+    )
+    os.close(outside)
+    assert observed.versions == {str(project / "a.txt"): "a"}
+    assert (project / "a.txt").read_text() == "a+"
+
+
+def test_what_a_cell_makes_in_the_temporary_folder_and_reads_back_is_no_input(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = "import sys; open(sys.argv[1], 'w').write('x')"
+    observed = watch(
+        "import subprocess, sys, tempfile\nname = tempfile.gettempdir() + '/made'\n"
+        "subprocess.run([sys.executable, '-c', script, name], check=True)\nopen(name).close()",
+        names={"script": script},
+    )
+    assert str(tmp_path / "made") not in observed.read
+
+
+def test_a_path_object_that_raises_fails_in_the_users_call_only(watch: Watch) -> None:
+    class Odd:
+        def __fspath__(self) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        watch("os.stat(odd)", names={"odd": Odd()})
+    with pytest.raises(ZeroDivisionError):
+        watch("open(odd)", names={"odd": Odd()})
+
+
+def test_our_own_failure_is_noted_and_the_users_call_goes_on(watch: Watch) -> None:
+    def broken(path: str) -> str:
+        raise RuntimeError("no version")
+
+    observed = watch("text = Path('a.txt').read_text(); assert text == 'a'", version_of=broken)
+    assert observed.trouble == ["open: RuntimeError: no version"]
+
+
+def test_the_working_directory_is_the_one_from_before_the_cell(watch: Watch, project: Path) -> None:
+    observed = watch("os.chdir('sub'); open('b.txt').close()")
+    assert observed.cwd == str(project)
+    assert observed.used_cwd
+    assert keys(project, observed.read) == {"sub/b.txt"}
