@@ -35,6 +35,18 @@ class Home:
         """Whether nobody told which notebook this is."""
         return self.record.name == ANONYMOUS
 
+    def steps_called(self, name: str) -> list[OnceSteps]:
+        """For a session without a name: the at-most-once steps of the executions that know a step of this name."""
+        found = []
+        for record in self.store.journal.executions():
+            if record.kind != "notebook" or record.name == ANONYMOUS:
+                continue
+            cells = CellJournal(self.store.journal, self.store.blobs, record.execution_id, None)
+            steps = OnceSteps(cells, self.store.markers, marker_name(record))
+            if cells.events(steps.operation(name)):
+                found.append(steps)
+        return found
+
     def close(self) -> None:
         """Let the execution go and close the store."""
         try:

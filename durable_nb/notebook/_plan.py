@@ -33,6 +33,11 @@ from durable_nb.notebook._world import states_of
 
 Kind = Literal["replay", "run", "declare", "track", "refuse"]
 
+_NAMELESS = (
+    "step {name!r} is at most once, and nobody told which notebook this is ({count} in the store have such a step): "
+    "set DURABLE_NB_EXECUTION or use %durable use NAME first"
+)
+
 _HISTORY = 50
 """How many past records of one cell are tried: editing back and forth still hits."""
 
@@ -120,14 +125,22 @@ class Planner:
 
     def _differs_from_outside(self, cell: Cell, record: Record) -> Difference | None:
         """A difference that the step did not make itself: a payment that appends to its own log stays the same."""
-        own = {("file", state.key): state.version for state in states_of(record.files)}
+        files = {state.key: state.version for state in states_of(record.files)}
+        own: dict[tuple[str, str], str] = {}
         if record.runs_again is None:
             own |= {("name", name): version for name, version in record.versions()}
         for difference in compare(record.inputs, self._lookup(cell)):
             item = difference.current
+            if item.kind in ("file", "missing") and self._disk(item.key) == files.get(item.key):
+                continue
             if own.get((item.kind, item.key)) != item.version:
                 return difference
         return None
+
+    def _disk(self, key: str) -> str:
+        world = self._book.world
+        assert world is not None
+        return world.ledger.digest(world.ledger.path(key))
 
     def _lookup(self, cell: Cell) -> Callable[[Input], Input]:
         source = self._book.of_source(cell.canonical)
@@ -143,14 +156,14 @@ class Planner:
     def _at_most_once(self, cell: Cell, home: Home) -> Plan:
         name = cell.options.name
         assert name is not None
+        once = home.once
         if home.is_anonymous:
-            return Plan(
-                "refuse",
-                f"step {name!r} is at most once, and nobody told which notebook this is: "
-                "set DURABLE_NB_EXECUTION or use %durable use NAME first",
-            )
+            known = home.steps_called(name)
+            if len(known) != 1:
+                return Plan("refuse", _NAMELESS.format(name=name, count=len(known)))
+            once = known[0]
         try:
-            verdict = home.once.judge(name, lambda record: self._differs_from_outside(cell, record))
+            verdict = once.judge(name, lambda record: self._differs_from_outside(cell, record))
         except StoreError as exc:
             return Plan("refuse", f"step {name!r} is at most once, and its history cannot be read: {exc}")
         if verdict.answer == "replay":
@@ -159,6 +172,8 @@ class Planner:
             assert verdict.record is not None
             reason = self._explained(cell, verdict.record)
             return Plan("refuse", reason.text, verdict.record, reason.diff, verdict)
+        if verdict.answer == "run" and home.is_anonymous:
+            return Plan("refuse", _NAMELESS.format(name=name, count=1))
         if verdict.answer == "run":
             return Plan("run", "it was not started yet", verdict=verdict)
         if verdict.answer == "empty":

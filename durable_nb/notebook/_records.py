@@ -98,7 +98,7 @@ class CellJournal:
     def __init__(self, journal: Journal, blobs: BlobStore, execution_id: str, anonymous_id: str | None) -> None:
         self.journal, self.blobs = journal, blobs
         self.execution_id, self._anonymous_id = execution_id, anonymous_id
-        self.is_anonymous = execution_id == anonymous_id
+        self.is_anonymous = anonymous_id is not None and execution_id == anonymous_id
 
     def events(self, operation: str) -> list[StoredEvent]:
         """This execution's events of an operation, oldest first."""
@@ -119,10 +119,12 @@ class CellJournal:
         return [Record(stored, self.blobs) for stored in found]
 
     def with_files(self) -> list[Record]:
-        """Completed runs of this execution that left files, oldest first."""
+        """Completed runs that left files, oldest first: of this execution, and of all for a session without a name."""
+        everywhere = [record.execution_id for record in self.journal.executions()] if self.is_anonymous else []
         return [
             Record(stored, self.blobs)
-            for stored in self.journal.read(self.execution_id)
+            for execution in everywhere or [self.execution_id]
+            for stored in self.journal.read(execution)
             if stored.event.kind is EventKind.SUCCEEDED and stored.trusted and "files" in stored.event.details
         ]
 

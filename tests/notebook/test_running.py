@@ -201,3 +201,11 @@ def test_ordinary_things_work_as_in_the_plain_kernel(bench: Bench) -> None:
         assert kernel.run("def broken(:").ename == "SyntaxError"
         assert kernel.run("%%time\nx = 3\nx").result == "3"
         assert kernel.run("import ipywidgets\nipywidgets.IntSlider(value=3)").status == "ok"
+
+
+def test_a_nameless_runner_replays_a_payment_that_exactly_one_notebook_made(bench: Bench, counter: str) -> None:
+    pay = "%%durable_step pay --at-most-once\nn = counting.attempt_number()"
+    run_all(bench, [counter, pay], env={"DURABLE_NB_EXECUTION": "shop"})
+    run = run_all(bench, [counter, pay], probes=["n"])
+    assert run.verdicts[1] == "replayed"
+    assert run.probes == {"n": "1"}
