@@ -331,6 +331,9 @@ class GetExecutionStateError(BotoClientError):
 class DurableOperationError(DurableExecutionsError):
     """Root of errors of a recorded operation. Also the stand-in that is the `__cause__` of such errors."""
 
+    original_type: str | None = None
+    """Name of the type that user code raised; None where there is no record of it."""
+
     def __init__(
         self,
         message: str | None = None,

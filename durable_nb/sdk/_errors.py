@@ -288,7 +288,8 @@ def _fill_c_attributes(error: BaseException, original: type[BaseException], args
     for base in original.__mro__:
         if base.__module__ == "builtins" and "__init__" in base.__dict__:
             try:
-                base.__init__(error, *args)
+                constructor: Any = base.__dict__["__init__"]
+                constructor(error, *args)
             except TypeError:  # its subclass passes other arguments up; then it has kept them in its own attributes
                 return
             return

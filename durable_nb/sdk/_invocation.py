@@ -33,6 +33,8 @@ class Outcome:
     encoded: Encoded | None = None
     failure: Failure | None = None
     wake: Wake = Wake()
+    raised: BaseException | None = None
+    """The error itself, for RETRY."""
 
 
 def parse_event(payload: str | None) -> Any:
@@ -85,7 +87,7 @@ def _call(
     except BackgroundThreadError as error:
         raise error.source_exception from None
     except InvocationError as error:
-        return Outcome(Status.RETRY if error.is_retryable() else Status.FAILED, failure=capture(error))
+        return Outcome(Status.RETRY if error.is_retryable() else Status.FAILED, failure=capture(error), raised=error)
     except Exception as error:  # noqa: BLE001 - whatever escapes a handler is its result
         return Outcome(Status.FAILED, failure=capture(error))
 

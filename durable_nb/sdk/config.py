@@ -77,13 +77,17 @@ class Duration:
         return cls(int(value * 86400))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def as_duration(value: Duration | datetime.timedelta | float, what: str) -> Duration:
     """A `Duration` from any of the spellings that configs accept; fractions round up so that no wait shrinks to 0."""
     if isinstance(value, Duration):
         return value
     if isinstance(value, datetime.timedelta):
         return Duration(math.ceil(value.total_seconds()))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if _is_number(value):
         return Duration(math.ceil(value))
     raise ValidationError(f"{what} must be a Duration, a timedelta or seconds, not {type(value).__name__}")
 
@@ -256,7 +260,7 @@ class StepConfig:
             return float(self.timeout.to_seconds())
         if isinstance(self.timeout, datetime.timedelta):
             return self.timeout.total_seconds()
-        if isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool):
+        if _is_number(self.timeout):
             return float(self.timeout)
         raise ValidationError(f"timeout must be a Duration, a timedelta or seconds, not {self.timeout!r}")
 

@@ -264,10 +264,11 @@ class DurableContext:
         """A child context of any sub-type."""
         with self._operation("run_in_child_context", OperationType.CONTEXT, sub_type, name) as frame:
             operation_id = frame.identifier.operation_id
+            body: Callable[[DurableContext], T] = _synchronous(func)
             if config.is_virtual:
                 context = self._child_context(operation_id, self._scope, is_virtual=True)
-                return virtual_child(frame, _synchronous(func), context)
-            return child(frame, _synchronous(func), lambda: self._child_context(operation_id, self._scope), config)
+                return virtual_child(frame, body, context)
+            return child(frame, body, lambda: self._child_context(operation_id, self._scope), config)
 
     def map(
         self,

@@ -6,6 +6,7 @@ any `DurableServiceClient` (`execution.DurableExecutionInvocationInputWithClient
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import time
 from collections.abc import Mapping, MutableMapping
@@ -44,7 +45,7 @@ def register_operation_error(error_cls: type[DurableOperationError]) -> None:
     _OPERATION_ERRORS[qualified_name(error_cls)] = error_cls
 
 
-for _error in (
+for _operation_error in (
     StepError,
     InvokeError,
     ChildContextError,
@@ -54,7 +55,7 @@ for _error in (
     CallbackTimeoutError,
     CallbackSubmitterError,
 ):
-    register_operation_error(_error)
+    register_operation_error(_operation_error)
 
 
 class OperationAction(Enum):
@@ -160,7 +161,7 @@ class ErrorObject:
         cls = _OPERATION_ERRORS.get(self.type or "", DurableOperationError)
         return cls.from_error_fields(self.type, self.message, self.data, self.stack_trace)
 
-    def raise_as_operation_error(self, operation_error_cls: type[DurableOperationError]) -> NoReturn:
+    def raise_as_operation_error(self, operation_error_cls: builtins.type[DurableOperationError]) -> NoReturn:
         """Raise as `operation_error_cls`, caused by a stand-in for what was recorded."""
         error = operation_error_cls.from_error_fields(self.type, self.message, self.data, self.stack_trace)
         raise error from self.to_durable_operation_error()

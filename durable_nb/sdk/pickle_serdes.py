@@ -14,7 +14,7 @@ import io
 import pickle
 import struct
 import sys
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 from durable_nb.abc import BlobStore
@@ -52,7 +52,7 @@ def _make_pickler(file: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> Any:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-ignore]
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, (type, FunctionType)) and not isinstance(obj, ModuleType) and _is_main(obj):
+            if isinstance(obj, (type, FunctionType)) and _is_main(obj):
                 return _main_object, (obj.__qualname__,)
             return super().reducer_override(obj)
 

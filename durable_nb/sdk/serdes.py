@@ -98,6 +98,19 @@ class BytesSerDes(SerDes[Any]):
         return self.load(base64.b64decode(data), serdes_context)
 
 
+class AsText(SerDes[Any]):
+    """A serdes of bytes where only text can be kept."""
+
+    def __init__(self, serdes: BytesSerDes) -> None:
+        self._serdes = serdes
+
+    def serialize(self, value: Any, serdes_context: SerDesContext) -> str:
+        return self._serdes.serialize(value, serdes_context)
+
+    def deserialize(self, data: str, serdes_context: SerDesContext) -> Any:
+        return self._serdes.deserialize(data, serdes_context)
+
+
 class PassThroughSerDes(SerDes[Any]):
     """Text stays as it is."""
 

@@ -26,6 +26,7 @@ from durable_nb.abc import Executor, Journal, Lease
 from durable_nb.events import Event, EventKind, OperationType, Status, StoredEvent
 from durable_nb.exceptions import (
     BackgroundThreadError,
+    BotoClientError,
     OrphanedChildException,
     StoreError,
     SuspendExecution,
@@ -197,6 +198,8 @@ class Modes:
     """True waits in the process (cells); False suspends (handlers)."""
     serdes: SerDes[Any] = EXTENDED_TYPES_SERDES
     """The default for results."""
+    text_only: bool = False
+    """True where payloads have to be text (a service)."""
     payload_limit: int | None = None
     """Bytes above which a context's result is rebuilt from its children instead of kept; None keeps it."""
     on_progress: Callable[[Progress], None] | None = None
@@ -237,7 +240,6 @@ class ExecutionState:
         self.cancelled: Event | None = None
         self.retry_now: set[str] = set()
         """Operations whose delay a person has ended."""
-        self.broken: StoreError | None = None
         self.on_lookup: Callable[[str], object] | None = None
         """Told of each operation that the code asks for."""
 
@@ -309,6 +311,13 @@ class ExecutionState:
         if batch:
             self._write(batch, (), durable=True, applied=True)
 
+    def flush_or_raise(self) -> None:
+        """`flush` for who is no user code: the store's own error."""
+        try:
+            self.flush()
+        except BackgroundThreadError as error:
+            raise error.source_exception from None
+
     def take_deferred(self) -> list[Event]:
         """What was deferred, for a caller that commits it together with something else."""
         with self._lock:
@@ -329,8 +338,7 @@ class ExecutionState:
     def _write(self, batch: list[Event], refs: Iterable[str], *, durable: bool, applied: bool = False) -> None:
         try:
             news = self.recorder.write(batch, durable=durable, refs=refs)
-        except StoreError as error:
-            self.broken = self.broken or error
+        except (StoreError, BotoClientError) as error:
             if self.modes.blocks:
                 raise  # a cell shows it as any error; a handler must not go on over it
             raise BackgroundThreadError(f"the journal failed: {error}", error) from error

@@ -142,8 +142,8 @@ def _object(name: str, value: Any) -> dict[str, Any]:
 def _read_array(value: Mapping[str, Any]) -> Any:
     import numpy
 
-    descr = value["dtype"]
-    dtype = numpy.lib.format.descr_to_dtype(descr if isinstance(descr, str) else [tuple(item) for item in descr])
+    descr: Any = value["dtype"]
+    dtype: Any = numpy.lib.format.descr_to_dtype([tuple(item) for item in descr] if isinstance(descr, list) else descr)
     return numpy.frombuffer(base64.b64decode(value["data"]), dtype=dtype).reshape(value["shape"]).copy()
 
 

@@ -172,8 +172,10 @@ def _build(
     state: OperationState, below: dict[str | None, list[OperationState]], serdes: SerDes[Any] | None
 ) -> Operation:
     children = [_build(child, below, serdes) for child in below.get(state.operation_id, [])]
-    positional = (state.operation_id, state.operation_type, state.status)
     common: dict[str, Any] = {
+        "operation_id": state.operation_id,
+        "operation_type": state.operation_type,
+        "status": state.status,
         "parent_id": state.parent_id,
         "name": state.name,
         "sub_type": sub_type_of(state.sub_type),
@@ -182,7 +184,7 @@ def _build(
     }
     if state.operation_type is OperationType.WAIT:
         ends_at = state.details.get("ends_at", state.due)
-        return WaitOperation(*positional, **common, scheduled_end_timestamp=moment(ends_at))
+        return WaitOperation(**common, scheduled_end_timestamp=moment(ends_at))
     outcome: dict[str, Any] = {
         "result": value_of(state, serdes),
         "error": error_of(state),
@@ -190,16 +192,16 @@ def _build(
     }
     if state.operation_type is OperationType.CHAINED_INVOKE:
         outcome["payload"] = outcome["payload"] if state.status.is_terminal else None
-        return InvokeOperation(*positional, **common, **outcome)
+        return InvokeOperation(**common, **outcome)
     if state.operation_type is OperationType.STEP:
         due = None if state.status.is_terminal else moment(state.due)
         return StepOperation(
-            *positional, **common, child_operations=children, **outcome, attempt=state.attempt, next_attempt_timestamp=due
+            **common, child_operations=children, **outcome, attempt=state.attempt, next_attempt_timestamp=due
         )
     if state.operation_type is OperationType.CALLBACK:
         callback_id = str(state.details.get("callback_id", ""))
-        return CallbackOperation(*positional, **common, child_operations=children, **outcome, callback_id=callback_id)
-    return ContextOperation(*positional, **common, child_operations=children, **outcome)
+        return CallbackOperation(**common, child_operations=children, **outcome, callback_id=callback_id)
+    return ContextOperation(**common, child_operations=children, **outcome)
 
 
 __all__ = [

@@ -18,47 +18,62 @@ class SimulatedCrash(BaseException):  # noqa: N818 - no error of the code under 
     """Stands for the death of the process: nothing is written after it."""
 
 
-class CrashingRecorder(JournalRecorder):
-    """Records until it has written so many checkpoints, then dies.
+class _Countdown:
+    """Counts the checkpoints of an execution, over its invocations."""
 
-    Args:
-        recorder: what it replaces.
-        after: checkpoints that are still written.
-        before_write: die before the commit of the next one (True) or after the commit of the last one.
-    """
-
-    def __init__(self, recorder: JournalRecorder, after: int, *, before_write: bool = True) -> None:
-        super().__init__(recorder.journal, recorder.execution_id, recorder.lease)
-        self._left = after
+    def __init__(self, checkpoints: int, *, before_write: bool) -> None:
+        self._left = checkpoints
         self._before_write = before_write
-        self._count_lock = threading.Lock()
+        self._lock = threading.Lock()
 
-    def _count(self) -> bool:
-        with self._count_lock:
+    def before(self) -> None:
+        """A checkpoint is about to be written."""
+        with self._lock:
+            if self._left <= 0:
+                raise SimulatedCrash("the process died before this checkpoint")
             self._left -= 1
-            return self._left < (0 if self._before_write else 1)
+
+    def after(self) -> None:
+        """It is written."""
+        with self._lock:
+            if self._left <= 0 and not self._before_write:
+                raise SimulatedCrash("the process died after this checkpoint")
+
+
+class CrashingRecorder(JournalRecorder):
+    """Records as its base does, until the countdown is over."""
+
+    def __init__(self, recorder: JournalRecorder, countdown: _Countdown) -> None:
+        super().__init__(recorder.journal, recorder.execution_id, recorder.lease)
+        self._countdown = countdown
 
     def write(self, events: Sequence[Event], *, durable: bool, refs: Iterable[str]) -> News:
-        dies = self._count()
-        if dies and (self._before_write or self._left < 0):
-            raise SimulatedCrash("the process died before this checkpoint")
+        self._countdown.before()
         news = super().write(events, durable=durable, refs=refs)
-        if dies:
-            raise SimulatedCrash("the process died after this checkpoint")
+        self._countdown.after()
         return news
 
+    def write_rest(self, deferred: Sequence[Event], due: float | None) -> None:
+        self._countdown.before()
+        super().write_rest(deferred, due)
+        self._countdown.after()
+
     def write_end(self, deferred: Sequence[Event], event: Event, refs: Iterable[str] = ()) -> None:
-        dies = self._count()
-        if dies and (self._before_write or self._left < 0):
-            raise SimulatedCrash("the process died before the end was recorded")
+        self._countdown.before()
         super().write_end(deferred, event, refs)
-        if dies:
-            raise SimulatedCrash("the process died after the end was recorded")
+        self._countdown.after()
 
 
 def crash_after(checkpoints: int, *, before_write: bool = True) -> Callable[[JournalRecorder], JournalRecorder]:
-    """For `run(fault=...)`: the process dies when it would write the checkpoint after the first so many."""
-    return lambda recorder: CrashingRecorder(recorder, checkpoints, before_write=before_write)
+    """For `run(fault=...)`: the process dies once it has written so many checkpoints.
+
+    Args:
+        checkpoints: steps and other operations, suspensions, and the end; a commit counts as one.
+        before_write: die when the next one would be written, after the code before it ran; False dies in the instant
+            after the last one is on disk.
+    """
+    countdown = _Countdown(checkpoints, before_write=before_write)
+    return lambda recorder: CrashingRecorder(recorder, countdown)
 
 
 __all__ = ["CrashingRecorder", "SimulatedCrash", "crash_after"]

@@ -246,10 +246,20 @@ class DurableFunctionTestRunner:
             self._fault = None
         return self.result_of(arn)
 
-    def resume(self, execution_arn: str | None = None, *, timeout: float | None = None) -> DurableFunctionTestResult:
+    def resume(
+        self,
+        execution_arn: str | None = None,
+        *,
+        timeout: float | None = None,
+        fault: Callable[[JournalRecorder], JournalRecorder] | None = None,
+    ) -> DurableFunctionTestResult:
         """Go on with an execution that a fault ended (the last one, unless its ARN is given)."""
         arn = execution_arn or next(reversed(self._places))
-        self.driver.drive(self._record(arn), self.handler, timeout=_first(timeout, self._timeout))
+        self._fault = fault
+        try:
+            self.driver.drive(self._record(arn), self.handler, timeout=_first(timeout, self._timeout))
+        finally:
+            self._fault = None
         return self.result_of(arn)
 
     def run_async(
@@ -447,9 +457,9 @@ class DurableChildContextTestRunner(DurableFunctionTestRunner):
     def __init__(
         self,
         context_function: Callable[Concatenate[DurableContext, P], Any],
-        *args: P.args,
+        *args: Any,
         skip_time: bool = True,
-        **kwargs: P.kwargs,
+        **kwargs: Any,
     ) -> None:
         decorated = hasattr(context_function, "__wrapped__")  # by durable_with_child_context: it takes only the arguments
         function: Callable[..., Any] = context_function

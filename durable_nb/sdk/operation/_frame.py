@@ -15,7 +15,7 @@ from durable_nb.sdk._errors import Failure, build
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk.identifier import OperationIdentifier
-from durable_nb.sdk.serdes import SerDes, SerDesContext
+from durable_nb.sdk.serdes import AsText, BytesSerDes, SerDes, SerDesContext
 from durable_nb.sdk.state import ExecutionState, Scope
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class Frame:
 
     def serdes(self, chosen: SerDes[Any] | None) -> SerDes[Any]:
         """The chosen serdes, else the execution's."""
-        return self.state.modes.serdes if chosen is None else chosen
+        serdes = self.state.modes.serdes if chosen is None else chosen
+        return AsText(serdes) if self.state.modes.text_only and isinstance(serdes, BytesSerDes) else serdes
 
     def encode(self, serdes: SerDes[Any], value: Any, attempt: int = 1) -> tuple[Encoded, Any]:
         """A value's payload, and the value as a replay will give it."""

@@ -397,10 +397,11 @@ class Batch:
             facts["summary"] = self.options.summary_generator(result)
         return json.dumps(facts)
 
-    def with_failures(self, value: Any) -> Any:
+    def with_failures(self, value: Any) -> BatchResult[Any]:
         """Give failed items back how to rebuild their errors, which no serdes carries."""
+        result: BatchResult[Any] = value  # or whatever a serdes of the user makes of it
         if not self.failures or not isinstance(value, BatchResult):
-            return value
+            return result
         items = [
             replace(item, error=self.failures[item.index].to_error_object())
             if item.index in self.failures and item.error is not None

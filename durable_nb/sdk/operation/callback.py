@@ -103,6 +103,7 @@ def create_callback(frame: Frame, config: CallbackConfig | None) -> Callback[Any
         timeout, heartbeat = chosen.timeout_seconds, chosen.heartbeat_timeout_seconds
         details: dict[str, Any] = {"callback_id": new_callback_id(state, frame.identifier.operation_id)}
         if timeout:
+            details["timeout"] = timeout
             details["timeout_at"] = real + timeout
         if heartbeat:
             details["heartbeat"] = heartbeat

@@ -27,15 +27,16 @@ def wait(frame: Frame, seconds: int) -> None:
         due = state.clock.now() + seconds
         frame.record(frame.event(EventKind.STARTED, due=due, details={"seconds": seconds, "ends_at": due}))
         recorded = frame.recorded()
-    while recorded is not None and not recorded.status.is_terminal:
-        due = recorded.due
+    assert recorded is not None
+    while not recorded.status.is_terminal:
+        ends_at = recorded.due
         asked_for = recorded.operation_id in state.retry_now
-        if state.recorder.completes_waits and due is not None and (due <= state.clock.now() or asked_for):
+        if state.recorder.completes_waits and ends_at is not None and (ends_at <= state.clock.now() or asked_for):
             state.retry_now.discard(recorded.operation_id)
             state.defer(frame.event(EventKind.SUCCEEDED), frame.scope)
             return
-        frame.pause(Wake(at=due))
-        recorded = frame.recorded()
+        frame.pause(Wake(at=ends_at))
+        recorded = frame.recorded() or recorded
 
 
 __all__ = ["check_seconds", "wait"]
