@@ -43,7 +43,7 @@ from durable_nb.cells._options import (
     resolve_error_types,
 )
 from durable_nb.cells._places import Places
-from durable_nb.cells._reads import Reads, analyse
+from durable_nb.cells._reads import Reads, analyse, output_name
 from durable_nb.cells._source import Ordinals, canonical, identity, is_declarative, parse, session_magic
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "keyed_digest",
     "module_state",
     "opens_by_itself",
+    "output_name",
     "parse",
     "parse_comment",
     "parse_duration",

@@ -33,7 +33,7 @@ from durable_nb.cells._code import code_uses
 from durable_nb.cells._scopes import cell_uses
 from durable_nb.cells._uses import FRAME_READERS, NOTHING, Chain, Killed, Uses
 
-__all__ = ["Reads", "analyse"]
+__all__ = ["Reads", "analyse", "output_name"]
 
 MAIN = "__main__"
 
@@ -177,6 +177,8 @@ class _Reach:
             self.code(uses, killed)
         if name in killed:
             return
+        if name.startswith("_") or name in ("In", "Out"):
+            self._output(name, killed)
         if name in self._namespace:
             self._reads.add(name)
             self.value(self._namespace[name], killed, name)
@@ -185,6 +187,15 @@ class _Reach:
             self._builtin(name)
         else:
             self._reads.add(name)
+
+    def _output(self, name: str, killed: Killed) -> None:
+        """`_`, `_3` and `Out` lead to display results, which have pseudo-names."""
+        result = output_name(name, self._namespace)
+        if result != name:
+            self._reads.add(result)
+            self.value(_displayed(self._namespace)[int(result[4:-1])], killed, result)
+        elif name in ("In", "Out", "_oh", "_ih", "_i", "_ii", "_iii", "_dh"):
+            self._everything = self._everything or name
 
     def _builtin(self, name: str) -> None:
         if name == "input":
@@ -483,6 +494,29 @@ class _Reach:
                 self._uses.add("random")
         if "getpass" in tops:
             self._interactive.add("getpass")
+
+
+_LAST = frozenset({"_", "__", "___"})
+_NUMBERED = re.compile(r"_(\d+)")
+
+
+def _displayed(namespace: Mapping[str, object]) -> Mapping[int, object]:
+    results = namespace.get("_oh")
+    return results if isinstance(results, dict) else {}
+
+
+def output_name(name: str, namespace: Mapping[str, object]) -> str:
+    """The pseudo-name `Out[n]` of the display result that `_`, `__`, `___` or `_n` is now; any other name as it is.
+
+    Which result `_` is depends on the cells that ran before, so a version of `_` must be looked up through this.
+    """
+    results = _displayed(namespace)
+    if name in _LAST and name in namespace:
+        value = namespace[name]
+        number = next((n for n in sorted(results, reverse=True) if results[n] is value), None)
+        return name if number is None else f"Out[{number}]"
+    numbered = _NUMBERED.fullmatch(name)
+    return f"Out[{numbered[1]}]" if numbered and int(numbered[1]) in results else name
 
 
 _HINTS: dict[str, set[str]] = {

@@ -258,14 +258,15 @@ class _Walker(Flow, ast.NodeVisitor):
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if self._globals_item(node):
             return
+        name = output_name(node)
+        if name is not None and isinstance(node.ctx, ast.Load) and self._resolve("Out") is None:
+            self.load(name)
+            return
         self.visit(node.value)
         self.visit(node.slice)
         chain = self._chain(node.value) if not isinstance(node.ctx, ast.Load) else None
         if chain is not None and len(chain) > 1 and self.killed is not None:
             self.uses.store(chain, self._now())
-        name = output_name(node)
-        if name is not None and self._resolve("Out") is None:
-            self.load(name)
 
     def _globals_item(self, node: ast.Subscript) -> bool:
         """`globals()["x"]` is `x`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durable_nb.cells import Reads, analyse, parse
+from durable_nb.cells import Reads, analyse, output_name, parse
 
 PRELUDE = """
 import functools, os, math as m
@@ -272,8 +272,27 @@ def test_text_that_pandas_evaluates_names_variables(namespace: dict[str, Any]) -
     assert read("df.query('a > 1')", names).everything is None
 
 
-def test_a_stored_output_is_read_by_its_number(namespace: dict[str, Any]) -> None:
-    assert "Out[3]" in read("Out[3] + 1", {**namespace, "Out": {}}).names
+def test_display_results_are_read_by_their_number(namespace: dict[str, Any]) -> None:
+    results = {1: object(), 3: [1], 4: "x"}
+    names = {
+        **namespace,
+        "Out": results,
+        "_oh": results,
+        "_": "x",
+        "__": results[3],
+        "_3": results[3],
+        "_1": results[1],
+    }
+    assert read("Out[3] + 1", names).names == {"Out[3]"}
+    assert read("_ + 1", names).names == {"_", "Out[4]"}
+    assert read("__.append(1)", names).names == {"__", "Out[3]"}
+    assert read("_3", names).names == {"_3", "Out[3]"}
+    assert read("for _ in data: print(_)", names).names == {"data"}
+    assert read("len(Out)", names).everything == "Out"
+    assert read("In[2]", names).everything == "In"
+    assert output_name("_", names) == "Out[4]"
+    assert output_name("_", {"_": 5, "_oh": {}}) == "_"
+    assert output_name("_x", names) == "_x"
 
 
 def test_built_ins_are_told_apart_until_the_notebook_shadows_them(namespace: dict[str, Any]) -> None:
