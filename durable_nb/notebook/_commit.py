@@ -81,6 +81,8 @@ class Committer:
             "has_result": cell.shown_result,
         }
         problem = self._problem(cell, delta)
+        if problem is None and observed.trouble:
+            problem = f"what it read could not be followed: {observed.trouble[0]}"
         self._commit(cell, report, inputs, manifest, delta, files, problem)
         return report
 

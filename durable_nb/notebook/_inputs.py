@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from durable_nb.cells import ABSENT, Input, Inputs, Reads, digest
+from durable_nb.cells import ABSENT, Input, Inputs, Reads, digest, output_name
 from durable_nb.notebook._process_inputs import WARNINGS
 from durable_nb.notebook._world import World
 from durable_nb.snapshot import ProcessState, Tracker
@@ -82,7 +82,8 @@ class InputBook:
         return self._process.versions.get(key, "default")
 
     def _name(self, name: str) -> str:
-        version = self._tracker.version(name)
+        # `_` is whatever result came last, which the cells before decide.
+        version = self._tracker.version(output_name(name, self._tracker.namespace))
         return ABSENT if version.kind == "missing" else version.text
 
     def _everything(self) -> str:
