@@ -15,6 +15,7 @@ import io
 import ipaddress
 import itertools
 import pathlib
+import pickle
 import re
 import sys
 import threading
@@ -75,6 +76,7 @@ _FROZEN: tuple[type, ...] = (
     re.Pattern,
     zoneinfo.ZoneInfo,
     ipaddress._BaseAddress if hasattr(ipaddress, "_BaseAddress") else ipaddress.IPv4Address,
+    pickle.PickleBuffer,
     types.CodeType,
     types.BuiltinFunctionType,
     types.MethodType,

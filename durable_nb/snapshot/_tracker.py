@@ -73,7 +73,7 @@ class Before:
 
     marks: Mapping[str, _Mark]
     states: Mapping[str, tuple[tuple[str, ...], str | None]]
-    """Per touched name, its group's names and state."""
+    """Per name of the touched groups, its group's names and state."""
     process: ProcessState
 
 
@@ -219,7 +219,8 @@ class Tracker:
         states = {}
         for name in wanted:
             group = self._groups[name]
-            states[name] = (group.names, None if group.scan is None else group.scan.state)
+            state = None if group.scan is None else group.scan.state
+            states.update(dict.fromkeys(group.names, (group.names, state)))
         self._marks = self._mark(bindings)
         return Before(self._marks, states, self._capture())
 

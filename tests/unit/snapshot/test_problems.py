@@ -1,0 +1,107 @@
+"""What cannot be stored is named, by variable, type and place; everything else is stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable_nb.exceptions import NotStorableError
+from durable_nb.snapshot import load
+from tests.unit.snapshot.namespace import Namespace
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "type_name"),
+    [
+        ("g = (i for i in range(3))", "g", "builtins.generator"),
+        ("d = {'a': [1, {'b': (i for i in [])}]}", "d['a'][1]['b']", "builtins.generator"),
+        ("import threading\nd = {'conn': threading.Lock()}", "d['conn']", "_thread.lock"),
+        ("class S: pass\ns = S()\nimport io; s.session = [1, 2, 3, io.TextIOWrapper(io.BytesIO())]", "s.session[3]", "_io.TextIOWrapper"),
+        ("import sqlite3\nc = sqlite3.connect(':memory:')", "c", "sqlite3.Connection"),
+        ("import itertools\nn = itertools.count()", "n", "itertools.count"),
+        ("import socket\ns = socket.socket()", "s", "socket.socket"),
+        ("def f():\n    import io\n    h = io.TextIOWrapper(io.BytesIO())\n    return lambda: h\nk = f()", "k (closure variable h)", "_io.TextIOWrapper"),
+        ("import types\nm = types.ModuleType('made_up')", "m", "builtins.module"),
+        ("try:\n    1 / 0\nexcept Exception as exc:\n    e = exc", "e", "builtins.ZeroDivisionError"),
+    ],
+)
+def test_the_object_in_the_way_is_found(source: str, path: str, type_name: str) -> None:
+    notebook = Namespace()
+    notebook.run(source)
+    found = notebook.last["problems"]
+    assert (path, type_name) in [(problem["path"], problem["type"]) for problem in found]
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("class L:\n    def __init__(s, x): s.x = x\n    def __reduce__(s): return (L, (1,))\nv = L(5)", "v.x"),
+        ("import collections\nclass D(collections.defaultdict): pass\nv = D(list)\nv.extra = 3", "v"),
+        ("class E(Exception):\n    def __init__(s, a, b): super().__init__(a)\nv = E(1, 2)", "v"),
+        ("class G:\n    def __init__(s): s.a, s.b = 1, [2]\n    def __getstate__(s): return {'a': s.a}\nv = G()", "v"),
+        ("class N:\n    def __reduce__(s): return 'nothing'\nv = N()", "v"),
+        ("class T(list):\n    def __reduce__(s): return (list, (list(s),))\nv = T([1])", "v"),
+        ("class S:\n    def __init__(s): s.a = s.b = []\n    def __getstate__(s): return [s.a[:], s.b[:]]\n    def __setstate__(s, st): s.a, s.b = st\nv = S()", "v.b"),
+    ],
+)
+def test_a_pickle_that_lies_is_found_at_save(source: str, path: str) -> None:
+    notebook = Namespace()
+    notebook.run(source)
+    assert notebook.problems() == [path] or notebook.problems()[0].startswith("v.")
+
+
+def test_user_hooks_run_at_most_once_per_class(capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = Namespace()
+    notebook.run("class S:\n    def __init__(s): s.x = 1\n    def __setstate__(s, st):\n        print('loaded')\n        s.__dict__ = st")
+    for source in ("a = S()", "b = [S(), S()]", "a.x = 2"):
+        notebook.run(source)
+        assert notebook.problems() == []
+    assert capsys.readouterr().out == "loaded\n"
+
+
+def test_a_check_leaves_live_classes_alone() -> None:
+    notebook = Namespace()
+    notebook.run("class C:\n    all = []\n    def __init__(s): C.all.append(s)\n    def __getstate__(s): return {}\n    def __setstate__(s, st): pass")
+    kept = notebook["C"].all
+    notebook.run("c = C()")
+    assert notebook["C"].all is kept
+
+
+def test_a_name_beside_a_problem_is_stored() -> None:
+    notebook = Namespace()
+    delta = notebook.run("good = [1]\nbad = (i for i in [])")
+    assert not delta.storable
+    segments = {tuple(group["names"]): "segments" in group for group in notebook.last["groups"]}
+    assert segments == {("good",): True, ("bad",): False}
+
+
+def test_loading_what_was_not_stored_says_what_and_why() -> None:
+    notebook = Namespace()
+    notebook.run("bad = {'k': (i for i in [])}")
+    with pytest.raises(NotStorableError, match=r"bad\['k'\] \(builtins.generator\)"):
+        load(notebook.last, Namespace().tracker, notebook.blobs)
+
+
+def test_a_generator_counts_as_changed_by_any_cell_that_touches_it() -> None:
+    notebook = Namespace()
+    notebook.run("g = (i for i in range(3))")
+    assert "g" in notebook.run("x = next(g)").changed
+    assert "g" not in notebook.run("y = 1").changed
+
+
+def test_a_handle_that_is_only_read_is_unchanged() -> None:
+    notebook = Namespace()
+    notebook.run("import threading\nlock = threading.Lock()\nbox = {'lock': lock, 'n': 1}")
+    assert set(notebook.run("z = box['n']").changed) == {"z"}
+    assert "box" in notebook.run("box['n'] = 2").changed
+
+
+def test_a_forced_run_makes_a_new_lineage_only_for_what_can_be_stored() -> None:
+    notebook = Namespace()
+    source = "g = (i for i in range(3))"
+    names = {"g"}
+    texts = []
+    for nonce in (None, "again"):
+        before = notebook.tracker.before(names)
+        exec(source, notebook.names)
+        texts.append(notebook.tracker.after(before, names, fingerprint="f", nonce=nonce).changed["g"].text)
+    assert texts[0] == texts[1]

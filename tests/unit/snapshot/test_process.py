@@ -1,0 +1,146 @@
+"""Process state has versions that mean something in another process, and is put back."""
+
+from __future__ import annotations
+
+import decimal
+import locale
+import logging
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from durable_nb.snapshot import ProcessState, looks_secret, note_starts
+
+
+@pytest.fixture(autouse=True)
+def put_back(tmp_path: Path) -> Iterator[None]:
+    """Each test leaves the process as it was."""
+    folder, environ, path, umask = os.getcwd(), dict(os.environ), list(sys.path), os.umask(0)
+    os.umask(umask)
+    filters, context, level = list(warnings.filters), decimal.getcontext().copy(), logging.root.level
+    python, numpy, printing = random.getstate(), np.random.get_state(), np.get_printoptions()
+    note_starts()
+    yield
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:] = path
+    os.umask(umask)
+    warnings.filters[:] = filters  # type: ignore[index]
+    decimal.setcontext(context)
+    logging.root.setLevel(level)
+    random.setstate(python)
+    np.random.set_state(numpy)
+    printing.pop("override_repr", None)
+    np.set_printoptions(**printing)
+    pd.reset_option("display.max_rows")
+    locale.setlocale(locale.LC_ALL, "C")
+    locale.setlocale(locale.LC_ALL, "")
+    note_starts()
+
+
+CHANGES = {
+    "<random>": lambda: random.seed(1),
+    "<numpy.random>": lambda: np.random.seed(1),
+    "<numpy.printoptions>": lambda: np.set_printoptions(precision=3),
+    "<pandas.options>": lambda: pd.set_option("display.max_rows", 7),
+    "<warnings>": lambda: warnings.filterwarnings("ignore", message="quite special"),
+    "<sys.path>": lambda: sys.path.append("/a/place"),
+    "<cwd>": lambda: os.chdir("/"),
+    "<environ>": lambda: os.environ.__setitem__("SOME_COLOUR", "blue"),
+    "<decimal>": lambda: setattr(decimal.getcontext(), "prec", 7),
+    "<umask>": lambda: os.umask(0o027),
+    "<logging>": lambda: logging.root.setLevel(logging.DEBUG),
+    "<recursionlimit>": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 100),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_found_stored_and_put_back(name: str) -> None:
+    limit = sys.getrecursionlimit()
+    before = ProcessState.capture()
+    CHANGES[name]()
+    after = ProcessState.capture()
+    delta = ProcessState.diff(before, after)
+    assert set(delta) == {name}
+    assert ProcessState.restore(ProcessState.diff(after, before)) == () or name in ("<random>", "<numpy.random>")
+    sys.setrecursionlimit(limit)
+    assert ProcessState.restore(delta) == ()
+    assert ProcessState.capture().versions[name] == after.versions[name]
+    sys.setrecursionlimit(limit)
+
+
+def test_nothing_changed_is_an_empty_delta() -> None:
+    assert ProcessState.diff(ProcessState.capture(), ProcessState.capture()) == {}
+
+
+def test_a_generator_that_nobody_moved_has_no_content() -> None:
+    assert ProcessState.capture().versions["<random>"] == "unseeded"
+    random.seed(5)
+    seeded = ProcessState.capture().versions["<random>"]
+    assert seeded != "unseeded"
+    random.random()
+    assert ProcessState.capture().versions["<random>"] != seeded
+    random.seed(5)
+    assert ProcessState.capture().versions["<random>"] == seeded
+
+
+def test_restored_generators_go_on_with_the_same_numbers() -> None:
+    before = ProcessState.capture()
+    random.seed(3)
+    np.random.seed(3)
+    np.random.standard_normal()
+    delta = ProcessState.diff(before, ProcessState.capture())
+    expected = random.random(), np.random.standard_normal(), np.random.standard_normal()
+    random.seed()
+    np.random.seed()
+    ProcessState.restore(delta)
+    assert (random.random(), np.random.standard_normal(), np.random.standard_normal()) == expected
+
+
+def test_a_secret_is_never_written_and_is_named() -> None:
+    before = ProcessState.capture()
+    os.environ["SERVICE_API_KEY"] = "very-secret-value"
+    os.environ["COLOUR"] = "red"
+    delta = ProcessState.diff(before, ProcessState.capture())
+    assert delta["<environ>"]["unstored"] == ["SERVICE_API_KEY"]
+    assert "very-secret-value" not in repr(delta)
+    assert ProcessState.restore(delta) == ("<environ>: SERVICE_API_KEY",)
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "GITHUB_TOKEN", "PGPASSWD", "MY_CREDENTIALS"])
+def test_names_of_secrets_are_recognised(name: str) -> None:
+    assert looks_secret(name)
+
+
+def test_a_deleted_variable_is_deleted_again() -> None:
+    os.environ["SOME_COLOUR"] = "blue"
+    note_starts()
+    before = ProcessState.capture()
+    del os.environ["SOME_COLOUR"]
+    delta = ProcessState.diff(before, ProcessState.capture())
+    os.environ["SOME_COLOUR"] = "blue"
+    ProcessState.restore(delta)
+    assert "SOME_COLOUR" not in os.environ
+
+
+def test_matplotlib_options_are_put_back() -> None:
+    import matplotlib as mpl
+
+    before = ProcessState.capture()
+    old = mpl.rcParams["lines.linewidth"]
+    mpl.rcParams["lines.linewidth"] = 9.0
+    after = ProcessState.capture()
+    delta = ProcessState.diff(before, after)
+    assert set(delta) == {"<rcParams>"}
+    mpl.rcParams["lines.linewidth"] = old
+    ProcessState.restore(delta)
+    assert mpl.rcParams["lines.linewidth"] == 9.0
+    mpl.rcParams["lines.linewidth"] = old
