@@ -27,6 +27,8 @@ _ENDS = {
     EventKind.STOPPED: Status.STOPPED,
 }
 
+_OPEN = (Status.STARTED, Status.PENDING, Status.READY)
+
 NEXT: dict[tuple[Status | None, EventKind], Status] = {
     (None, EventKind.STARTED): Status.STARTED,
     (None, EventKind.RETRY_SCHEDULED): Status.PENDING,
@@ -35,7 +37,9 @@ NEXT: dict[tuple[Status | None, EventKind], Status] = {
     (Status.STARTED, EventKind.HEARTBEAT): Status.STARTED,
     (Status.PENDING, EventKind.STARTED): Status.STARTED,
     (Status.PENDING, EventKind.RETRY_SCHEDULED): Status.PENDING,  # attempt n + 1 failed, its start was not written
-    **{(status, kind): end for status in (None, Status.STARTED, Status.PENDING) for kind, end in _ENDS.items()},
+    (Status.READY, EventKind.STARTED): Status.STARTED,  # a service has said that the delay is over
+    (Status.READY, EventKind.RETRY_SCHEDULED): Status.PENDING,
+    **{(status, kind): end for status in (None, *_OPEN) for kind, end in _ENDS.items()},
 }
 
 _FROM_OUTSIDE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE, OperationType.EXECUTION})

@@ -97,6 +97,8 @@ class News:
     events: Sequence[StoredEvent] = ()
     states: Mapping[str, OperationState] = field(default_factory=dict)
     """Whole states, where a service keeps them."""
+    order: int = 0
+    """Of the answer that told `states`: threads may take answers out of order, and an older one must not win."""
 
 
 NO_NEWS = News()
@@ -236,6 +238,7 @@ class ExecutionState:
         self.input_payload: str | None = None
         self._lock = threading.Lock()
         self._deferred: list[Event] = []
+        self._orders: dict[str, int] = {}
         self._closed = False
         self.cancelled: Event | None = None
         self.retry_now: set[str] = set()
@@ -270,7 +273,10 @@ class ExecutionState:
         with self._lock:
             for stored in news.events:
                 self._apply(stored.event, trusted=stored.trusted)
-            self.operations.update(news.states)
+            for key, state in news.states.items():
+                if self._orders.get(key, -1) <= news.order:
+                    self._orders[key] = news.order
+                    self.operations[key] = state
 
     def _apply(self, event: Event, *, trusted: bool = True) -> None:
         if event.type is OperationType.EXECUTION:
@@ -343,10 +349,20 @@ class ExecutionState:
                 raise  # a cell shows it as any error; a handler must not go on over it
             raise BackgroundThreadError(f"the journal failed: {error}", error) from error
         if not applied:
+            event = batch[-1]
             with self._lock:
-                self._apply(batch[-1])
-            self._tell(batch[-1])
+                if not self._is_told(event, news):
+                    self._apply(event)
+            self._tell(event)
         self._take(news)
+
+    def _is_told(self, event: Event, news: News) -> bool:
+        """Whether a service has said what came of the event, in this answer or in one that another thread got."""
+        if self.recorder.completes_waits:
+            return False
+        current = self.operations.get(event.operation_id)
+        ended = current is not None and current.status.is_terminal and event.kind is not EventKind.STARTED
+        return event.operation_id in news.states or ended
 
     def _tell(self, event: Event) -> None:
         if self.modes.on_event is not None:

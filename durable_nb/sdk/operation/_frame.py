@@ -151,7 +151,12 @@ class Frame:
     def pause(self, wake: Wake) -> None:
         """Wait in the way of this execution."""
         name = self.identifier.name or self.identifier.operation_id[:8]
-        self.state.pause(f"{self.identifier.operation_type.value.lower()} {name} waits", wake, self.scope)
+        state = self.state
+        if not state.recorder.completes_waits:
+            # A service says when it is time: what seems due here is only looked at again, not taken as over.
+            soonest = state.clock.now() + 1.0
+            wake = Wake(None if wake.at is None else max(wake.at, soonest), wake.real_at, wake.operations)
+        state.pause(f"{self.identifier.operation_type.value.lower()} {name} waits", wake, self.scope)
 
     # --- values ----------------------------------------------------------------------------------------------------
 

@@ -226,6 +226,8 @@ class Batch:
 
     def wake_due(self) -> None:
         state = self.frame.state
+        if not state.recorder.completes_waits and any(state.has_come(one) for one in self.flight.suspended.values()):
+            state.refresh()
         due = [index for index, wake in self.flight.suspended.items() if state.has_come(wake)]
         for index in due:
             del self.flight.suspended[index]

@@ -68,7 +68,8 @@ class _Step:
         if recorded.status is Status.PENDING:
             state = self.frame.state
             asked_for = recorded.operation_id in state.retry_now
-            if recorded.due is not None and recorded.due > state.clock.now() and not asked_for:
+            early = recorded.due is not None and recorded.due > state.clock.now() and not asked_for
+            if early or not state.recorder.completes_waits:
                 self.frame.pause(Wake(at=recorded.due))
                 return None
             state.retry_now.discard(recorded.operation_id)

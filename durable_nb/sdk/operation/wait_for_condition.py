@@ -59,6 +59,8 @@ class _Poll:
         if recorded.operation_id in state.retry_now:
             state.retry_now.discard(recorded.operation_id)
             return False
+        if recorded.status is Status.PENDING and not state.recorder.completes_waits:
+            return True
         return recorded.status is Status.PENDING and recorded.due is not None and recorded.due > state.clock.now()
 
     def look(self, recorded: OperationState | None) -> tuple[bool, Any]:
