@@ -334,11 +334,12 @@ class FileBlobStore(BlobStore):
                 self._unsettled.pop(address, None)
 
     def _verify(self, address: str) -> None:
-        with self._open(address) as (descriptor, facts):
-            # A second map: the first one may already hold the user's changes.
+        # A second map: the first one may already hold the user's changes.
+        with self._open(address) as (descriptor, facts):  # noqa: SIM117
             with mmap.mmap(descriptor, facts[1], access=mmap.ACCESS_READ) as block, memoryview(block) as view:
-                if address_of(view) != address:
-                    raise DamagedBlobError(address)
+                good = address_of(view) == address
+        if not good:
+            raise DamagedBlobError(address)
         self._verified[address] = facts
 
     def _remember(self, address: str, facts: _Facts) -> None:

@@ -129,9 +129,9 @@ class StoredBuffers:
             if known.size != size:
                 continue
             changed = sum(left != right for left, right in zip(known.digests, digests, strict=True))
-            if 4 * (changed + known.patched) <= len(digests) and (best is None or changed < best[0]):
-                if all(map(blobs.has, blobs_of(known.reference))):
-                    best = (changed, known)
+            fits = 4 * (changed + known.patched) <= len(digests) and (best is None or changed < best[0])
+            if fits and all(map(blobs.has, blobs_of(known.reference))):
+                best = (changed, known)
         return None if best is None else best[1]
 
     def _whole(self, view: memoryview, digests: tuple[bytes, ...], writer: Keeper) -> _Known:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.snapshot import _memory, _sets
 from durable_nb.snapshot._deep import deeply
-from durable_nb.snapshot._digest import slots_of
+from durable_nb.snapshot._digest_rules import slots_of
 from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, kind_of_type
 from durable_nb.snapshot._pickle import PROTOCOL, REGISTERED, GroupPickler
 from durable_nb.snapshot._scan import Problem, quiet_warnings
@@ -35,13 +35,15 @@ from durable_nb.snapshot._unpickle import GroupUnpickler
 if TYPE_CHECKING:
     from durable_nb.snapshot._tracker import Group, Tracker
 
-_TRUSTED = frozenset({"numpy", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "polars", "torch", "dateutil", "pytz"})
+_TRUSTED = frozenset(
+    {"numpy", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "polars", "torch", "dateutil", "pytz"}
+)
 
 _CHECK_ALWAYS_BELOW = 16 << 20
 """Bytes. Larger values of an installed package's type are checked once per type."""
 
 
-class Difference(Exception):
+class Difference(Exception):  # noqa: N818 - the result of a comparison, which is caught beside it
     """What came back is not what was there: where, and how."""
 
     def __init__(self, path: str, how: str, value: Any) -> None:
@@ -96,9 +98,7 @@ def _name_in(path: str) -> str:
     return path
 
 
-def _compare_all(
-    values: list[tuple[str, Any]], group: Group, tracker: Tracker, spared: frozenset[type]
-) -> None:
+def _compare_all(values: list[tuple[str, Any]], group: Group, tracker: Tracker, spared: frozenset[type]) -> None:
     assert group.scan is not None
     file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
     pickler = GroupPickler(
@@ -251,9 +251,7 @@ def _plain_iter(value: Any) -> Iterator[Any]:
     raise TypeError(type(value))
 
 
-def _sequence(
-    path: str, owner: Any, old: list[Any], new: list[Any], label: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
+def _sequence(path: str, owner: Any, old: list[Any], new: list[Any], label: str = "") -> Iterator[tuple[str, Any, Any]]:
     if len(old) != len(new):
         raise Difference(path, f"it comes back with {len(new)} items instead of {len(old)}", owner)
     for index, (left, right) in enumerate(zip(old, new, strict=True)):

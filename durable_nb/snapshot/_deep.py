@@ -25,7 +25,7 @@ def deeply(call: Callable[[], Result]) -> Result:
     def body() -> None:
         try:
             outcome.append((True, call()))
-        except BaseException as exc:  # handed over to the waiting thread, whatever it is
+        except BaseException as exc:  # noqa: BLE001 - handed over to the waiting thread, whatever it is
             outcome.append((False, exc))
 
     with _lock:

@@ -27,12 +27,20 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot._digest import Encoder, NotCanonical, digest_text, function_parts
+from durable_nb.snapshot._digest import Encoder, NotCanonical, digest_text
+from durable_nb.snapshot._digest_rules import function_parts
 
 _PRIVATE = frozenset({"_abc_impl", "_abc_cache", "_abc_registry", "_abc_negative_cache", "_abc_negative_cache_version"})
 
 _UNDIGESTED = frozenset(
-    {"__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"}
+    {
+        "__dict__",
+        "__weakref__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__annotate_func__",
+        "__annotations_cache__",
+    }
 )
 
 
@@ -369,7 +377,8 @@ def class_parts(cls: type) -> tuple[Any, ...]:
     if issubclass(cls, enum.Enum):
         bases, name, qualname, members, module, _tracker, extra = cloudpickle._enum_getnewargs(cls)
         made = (bases, name, qualname, members, module, None, extra)
-        return cloudpickle._make_skeleton_enum, made, cloudpickle._enum_getstate(cls), None, None, cloudpickle._class_setstate
+        state = cloudpickle._enum_getstate(cls)
+        return cloudpickle._make_skeleton_enum, made, state, None, None, cloudpickle._class_setstate
     attributes, _ = cloudpickle._class_getstate(cls)
     attributes = dict(attributes)
     registered = tuple(attributes.pop("_abc_impl", ()) or ())

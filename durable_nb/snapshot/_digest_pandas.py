@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from durable_nb.snapshot._digest import Encoder, NotCanonical, array_content, dtype, register
+from durable_nb.snapshot._digest import Encoder, NotCanonical, register
+from durable_nb.snapshot._digest_rules import array_content, dtype
 from durable_nb.snapshot._memory import is_array
 
 
@@ -170,8 +171,16 @@ for _name, _writer in {
         f"{place}.{kind}": _extension
         for place in ("arrays", "core.arrays")
         for kind in (
-            "StringArray", "IntegerArray", "FloatingArray", "BooleanArray", "DatetimeArray", "TimedeltaArray",
-            "PeriodArray", "IntervalArray", "NumpyExtensionArray", "Categorical",
+            "StringArray",
+            "IntegerArray",
+            "FloatingArray",
+            "BooleanArray",
+            "DatetimeArray",
+            "TimedeltaArray",
+            "PeriodArray",
+            "IntervalArray",
+            "NumpyExtensionArray",
+            "Categorical",
         )
     },
 }.items():

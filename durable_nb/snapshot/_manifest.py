@@ -68,6 +68,10 @@ class _Writer:
         self.used[address] = None
         return {"blob": address, "size": size}
 
+    def keep_text(self, text: str) -> dict[str, Any]:
+        data = text.encode("utf-8", "surrogatepass")
+        return self.keep([data], len(data))
+
 
 def save(delta: Delta, blobs: BlobStore, *, inline_limit: int = 32 * 1024) -> dict[str, Any]:
     """Write what a cell changed; returns the manifest.
@@ -91,7 +95,7 @@ def save(delta: Delta, blobs: BlobStore, *, inline_limit: int = 32 * 1024) -> di
         "format": FORMAT,
         "groups": groups,
         "definitions": definitions,
-        "sources": {name: writer.keep([text.encode("utf-8", "surrogatepass")], len(text)) for name, text in sources.items()},
+        "sources": {name: writer.keep_text(text) for name, text in sources.items()},
         "deleted": list(delta.deleted),
         "process": delta.process,
         "problems": [_problem_out(problem) for problem in problems],

@@ -34,7 +34,7 @@ def find_path(name: str, value: Any, target: Any) -> str:
     return name
 
 
-def _parts(holder: Any) -> Iterator[tuple[str, Any]]:
+def _parts(holder: Any) -> Iterator[tuple[str, Any]]:  # noqa: C901 - one row per type
     if isinstance(holder, dict):
         for key, part in list(holder.items()):
             yield f"[{_short(key)}]", part
@@ -84,5 +84,6 @@ def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _short(key: Any) -> str:
-    text = repr(key) if isinstance(key, (str, bytes, int, float, bool, tuple, type(None))) else f"<{type(key).__name__}>"
+    plain = isinstance(key, (str, bytes, int, float, bool, tuple, type(None)))
+    text = repr(key) if plain else f"<{type(key).__name__}>"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -16,10 +16,7 @@ pass itself refers to when it ends is dropped.
 
 from __future__ import annotations
 
-import array as arrays
-import ctypes
-import functools
-import gc
+import abc
 import pickle
 import sys
 import types
@@ -31,12 +28,10 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot import _definitions as definitions_module
-from durable_nb.snapshot import _memory, _rebuild, _sets
-from durable_nb.snapshot._blobs import Map
-from durable_nb.snapshot._definitions import Definitions, class_parts, function_state, has_abc_registrations, importable
-from durable_nb.snapshot._digest import digest_text
+from durable_nb.snapshot import _sets
+from durable_nb.snapshot._definitions import Definitions, class_parts, has_abc_registrations, importable
 from durable_nb.snapshot._kinds import ATOMS, Kind, find_sentinel, full_name, kind_of_type, module_instances
+from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, kind_of_reference
 
 PROTOCOL = 5
 
@@ -44,15 +39,6 @@ REGISTERED = "\0registered"
 """Key of a class's state under which its virtual subclasses travel."""
 
 _TABLE: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
-
-
-class Token:
-    """Stands for something that the loader knows; pickled as a persistent id."""
-
-    __slots__ = ("pid",)
-
-    def __init__(self, pid: str) -> None:
-        self.pid = pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +49,6 @@ class Obstacle:
     type_name: str
     why: str
     kind: Kind
-
-
-class CannotStore(Exception):
-    """Raised inside a reducer; the argument says why in words for the user."""
-
-
-class Interrupted(BaseException):
-    """Ends a pass on another thread."""
 
 
 class GroupPickler(pickle.Pickler):
@@ -123,7 +101,7 @@ class GroupPickler(pickle.Pickler):
         self.standing: dict[str, Any] = {}
         # Plain functions, not bound methods: a pickler in a reference cycle would hold the user's memory until
         # a collection, and a collection that meets exported buffers in a cycle can crash the interpreter.
-        self._rules: dict[type, Callable[[GroupPickler, Any], Any]] = {}
+        self._rules: dict[type, Rule] = {}
         self._links: dict[int, tuple[Any, Any]] = {}
         self._expected: Counter[int] = Counter()
         self._expected_now = 0
@@ -242,8 +220,6 @@ class GroupPickler(pickle.Pickler):
         self.seen_classes.add(id(value))
         state, gone = self.definitions.class_state(value)
         if has_abc_registrations(value):
-            import abc
-
             registered = [reference() for reference in abc._get_dump(value)[0]]  # type: ignore[attr-defined]
             state[REGISTERED] = sorted((cls for cls in registered if cls is not None), key=full_name)
         return ("c", name, state, gone) if state or gone else f"d:{name}"
@@ -318,7 +294,7 @@ class GroupPickler(pickle.Pickler):
             rule = self._rules[kind] = self._rule_for(kind)
         try:
             return rule(self, value)
-        except (RecursionError, MemoryError, Interrupted):
+        except (RecursionError, MemoryError):
             raise
         except Exception as exc:
             if self.strict:
@@ -326,13 +302,13 @@ class GroupPickler(pickle.Pickler):
             text = str(exc).split("\n")[0] or type(exc).__name__
             return Token, (self.obstruct(value, text, Kind.MUTABLE),)
 
-    def _rule_for(self, kind: type) -> Callable[[GroupPickler, Any], Any]:
+    def _rule_for(self, kind: type) -> Rule:
         if issubclass(kind, type):
             return GroupPickler._reduce_class
-        if kind in _RULES:
-            return _RULES[kind]
+        if kind in RULES:
+            return RULES[kind]
         for base in kind.__mro__:
-            named = _NAMED_RULES.get(full_name(base))
+            named = NAMED_RULES.get(full_name(base))
             if named is not None:
                 return named
         return GroupPickler._reduce_generic
@@ -360,308 +336,3 @@ class GroupPickler(pickle.Pickler):
             raise CannotStore("its __reduce__ gives no valid answer")
         self.custom.setdefault(kind)
         return made
-
-
-def kind_of_reference(value: Any) -> Any:
-    """`weakref.ref` for a plain reference without a callback."""
-    return weakref.ref if type(value) is weakref.ref and value.__callback__ is None else None
-
-
-# --- code ------------------------------------------------------------------------------------------------------------
-
-
-def _reduce_function(self: GroupPickler, value: types.FunctionType) -> Any:
-    if value is not self.root and self._linked(value, importable):
-        return NotImplemented
-    arguments = (value.__code__, self._globals(value.__globals__), value.__name__, value.__closure__)
-    return _rebuild.function, arguments, function_state(value), None, None, _rebuild.dress_function
-
-
-def _reduce_cell(self: GroupPickler, value: types.CellType) -> Any:
-    try:
-        contents: tuple[Any, ...] = (value.cell_contents,)
-    except ValueError:
-        contents = ()
-    return _rebuild.empty_cell, (), contents, None, None, _rebuild.fill_cell
-
-
-def _reduce_code(self: GroupPickler, value: types.CodeType) -> Any:
-    filename: Any = value.co_filename
-    source = definitions_module.source_of(filename)
-    if source is not None:
-        name = digest_text(source)
-        self.sources[name] = source
-        filename = Token(f"f:{name}")
-    head = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_nlocals)
-    body = (value.co_stacksize, value.co_flags, value.co_code, value.co_consts, value.co_names, value.co_varnames)
-    tail = (value.co_name, value.co_qualname, value.co_firstlineno, value.co_linetable, value.co_exceptiontable)
-    return _rebuild.code, (*head, *body, filename, *tail, value.co_freevars, value.co_cellvars)
-
-
-def _reduce_method(self: GroupPickler, value: types.MethodType) -> Any:
-    return _rebuild.method, (value.__func__, value.__self__)
-
-
-def _reduce_cached(self: GroupPickler, value: Any) -> Any:
-    if importable(value):
-        return value.__reduce__()
-    settings = value.cache_parameters()
-    return _rebuild.cached, (value.__wrapped__, settings["maxsize"], settings["typed"], vars(value))
-
-
-def _reduce_builtin(self: GroupPickler, value: Any) -> Any:
-    owner = value.__self__
-    if owner is not None and not isinstance(owner, types.ModuleType):
-        return getattr, (owner, value.__name__)
-    self.modules.add(str(value.__module__).partition(".")[0])
-    return NotImplemented
-
-
-def _reduce_logger(self: GroupPickler, value: Any) -> Any:
-    import logging
-
-    self.references.add(id(value))
-    return (logging.getLogger, (value.name,)) if value.name != "root" else (logging.getLogger, ())
-
-
-def _reduce_exception(self: GroupPickler, value: BaseException) -> Any:
-    if value.__traceback__ is not None:
-        raise CannotStore("its traceback holds the frames of a call that is over")
-    made = list(self._reduce_generic(value))
-    links = (value.__cause__, value.__context__, value.__suppress_context__)
-    if links != (None, None, False):
-        state = made[2] if len(made) > 2 else None
-        return _rebuild.exception, (made[0], made[1]), (state, *links), None, None, _rebuild.chain_exception
-    return tuple(made)
-
-
-def _reduce_dynamic_module(self: GroupPickler, value: types.ModuleType) -> Any:
-    raise CannotStore("it is a module made at run time")
-
-
-# --- links -----------------------------------------------------------------------------------------------------------
-
-
-def _reduce_dict_view(self: GroupPickler, value: Any) -> Any:
-    which = type(value).__name__.rpartition("_")[2]
-    owners = [owner for owner in gc.get_referents(value) if isinstance(owner, dict)]
-    if len(owners) != 1:
-        raise CannotStore("its dict cannot be found")
-    return _rebuild.dict_view, (which, owners[0])
-
-
-def _reduce_proxy(self: GroupPickler, value: Any) -> Any:
-    owners = gc.get_referents(value)
-    if len(owners) != 1:
-        raise CannotStore("its mapping cannot be found")
-    return _rebuild.proxy, (owners[0],)
-
-
-def _reduce_weak(self: GroupPickler, value: Any) -> Any:
-    target = value()
-    if target is None:
-        raise CannotStore("what it referred to is gone")
-    return _rebuild.reference, (_weakly(self, target),)
-
-
-def _weakly(self: GroupPickler, target: Any) -> Any:
-    """The target of a weak reference; while scanning only a stand-in, to see whether something else holds it."""
-    if self.shared is not None:
-        return target
-    self.weak.append(target)
-    return Token(f"w:{id(target)}")
-
-
-def _reduce_weak_values(self: GroupPickler, value: Any) -> Any:
-    items = list(value.items())
-    return _rebuild.weak_values, ([(key, _weakly(self, target)) for key, target in items],)
-
-
-def _reduce_weak_keys(self: GroupPickler, value: Any) -> Any:
-    items = list(value.items())
-    return _rebuild.weak_keys, ([(_weakly(self, target), kept) for target, kept in items],)
-
-
-def _reduce_weak_set(self: GroupPickler, value: Any) -> Any:
-    items = list(value)
-    return _rebuild.weak_set, ([_weakly(self, target) for target in items],)
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def _reduce_array(self: GroupPickler, value: Any) -> Any:
-    numpy: Any = sys.modules["numpy"]
-    expected, self._expected_now = self._expected_now == id(value), 0
-    self.modules.add("numpy")
-    if type(value) is not numpy.ndarray:
-        return _reduce_array_subclass(self, value)
-    owner = _memory.owner_of(value)
-    users = self.owners.setdefault(id(owner), set())
-    users.add(id(value))
-    block = None if owner is value else _memory.block_of(owner)
-    offset = None if block is None else _memory.offset_in(value, block)
-    if owner is not value and offset is None:
-        self.foreign.append((value, owner))
-    elif owner is not value:
-        (self.shadowed if expected else self.seen)[id(owner)] = owner
-    if block is not None and offset is not None and _as_view(self, value, block, expected):
-        arguments = (owner, value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
-        return _rebuild.view, arguments
-    return _alone(value)
-
-
-def _as_view(self: GroupPickler, value: Any, block: _memory.Block, expected: bool) -> bool:
-    """Whether to write the owner and the place in it, rather than the values."""
-    contiguous = _memory.layout(value) in "CF"
-    if self.shared is not None and id(block.owner) in self.shared:
-        return True
-    if expected:
-        return not contiguous and 2 * value.nbytes >= block.nbytes
-    if not contiguous:
-        return True
-    if self.shared is not None:
-        return False
-    # While scanning nobody knows yet how many views there are: many small ones cost more than their owner once.
-    spent = self._spent[id(block.owner)] = self._spent.get(id(block.owner), 0) + int(value.nbytes)
-    return 4 * spent >= block.nbytes
-
-
-def _alone(value: Any) -> Any:
-    order = "F" if _memory.layout(value) == "F" else "C"
-    writeable = bool(value.flags.writeable)
-    if value.dtype.hasobject:
-        if value.dtype != object:
-            raise CannotStore("a record array that holds Python objects")
-        items = value.ravel(order=order).tolist()
-        return _rebuild.object_array, (items, value.dtype, value.shape, order, writeable)
-    if _memory.layout(value) not in "CF":
-        value = value.copy(order="C")
-    return _rebuild.array, (pickle.PickleBuffer(_memory.flat_bytes(value)), value.dtype, value.shape, order, writeable)
-
-
-def _reduce_array_subclass(self: GroupPickler, value: Any) -> Any:
-    numpy: Any = sys.modules["numpy"]
-    if full_name(type(value)) == "numpy.matrix" or _is_plain_subclass(type(value)):
-        base = value.view(numpy.ndarray)
-        return _rebuild.subclass_array, (base, type(value), dict(getattr(value, "__dict__", {})))
-    owner = _memory.owner_of(value)
-    if owner is not value:
-        self.foreign.append((value, owner))
-    return self._reduce_generic(value)
-
-
-def _is_plain_subclass(kind: type) -> bool:
-    numpy: Any = sys.modules["numpy"]
-    return kind.__reduce_ex__ is numpy.ndarray.__reduce_ex__ and kind.__reduce__ is numpy.ndarray.__reduce__
-
-
-def _reduce_map(self: GroupPickler, value: Any) -> Any:
-    return _rebuild.memory, (pickle.PickleBuffer(value),)
-
-
-def _reduce_memoryview(self: GroupPickler, value: memoryview) -> Any:
-    owner: Any = value.obj
-    plain = isinstance(owner, (bytes, bytearray, arrays.array))
-    if not value.c_contiguous or not (plain or (_memory.is_array(owner) and owner.flags.c_contiguous)):
-        raise CannotStore("only contiguous views of bytes, bytearrays and arrays can be restored")
-    offset = _address(value) - _address(memoryview(owner))
-    arguments = (owner, value.format, tuple(value.shape or ()), offset, value.nbytes, value.readonly)
-    return _rebuild.memory_view, arguments
-
-
-def _address(view: memoryview) -> int:
-    if view.nbytes == 0:
-        return 0
-    if view.readonly:
-        import numpy as np
-
-        address: int = np.frombuffer(view.cast("B"), dtype=np.uint8).__array_interface__["data"][0]
-        return address
-    return ctypes.addressof(ctypes.c_char.from_buffer(view.cast("B")))
-
-
-# --- pandas: parts that are shared copy-on-write ---------------------------------------------------------------------
-
-
-def _expect(self: GroupPickler, value: Any) -> None:
-    if value is not None:
-        self._expected[id(value)] += 1
-
-
-def _reduce_frame(self: GroupPickler, value: Any) -> Any:
-    if copy_on_write():
-        manager = value._mgr
-        for axis in manager.axes:
-            _expect(self, axis)
-        for block in manager.blocks:
-            _expect(self, block.values)
-    made = list(self._reduce_generic(value))
-    state = made[2]
-    if isinstance(state, dict) and "_metadata" in state:
-        # The class's own list, which every frame of the session would be linked by.
-        made[2] = {**state, "_metadata": list(state["_metadata"])}
-    return tuple(made)
-
-
-def _reduce_index(self: GroupPickler, value: Any) -> Any:
-    self._expected_now = 0
-    for part in (getattr(value, "_data", None), *getattr(value, "_levels", ()), *getattr(value, "_codes", ())):
-        _expect(self, part)
-    return self._reduce_generic(value)
-
-
-def _reduce_extension_array(self: GroupPickler, value: Any) -> Any:
-    expected, self._expected_now = self._expected_now == id(value), 0
-    if expected:
-        for part in vars(value).values() if hasattr(value, "__dict__") else ():
-            _expect(self, part)
-        _expect(self, getattr(value, "_ndarray", None) if "_ndarray" not in getattr(value, "__dict__", {}) else None)
-    return self._reduce_generic(value)
-
-
-def _reduce_categorical_dtype(self: GroupPickler, value: Any) -> Any:
-    _expect(self, value.categories)
-    return self._reduce_generic(value)
-
-
-def copy_on_write() -> bool:
-    """True when pandas keeps frames apart that share memory (always from version 3 on)."""
-    pandas: Any = sys.modules["pandas"]
-    if int(pandas.__version__.partition(".")[0]) >= 3:
-        return True
-    return pandas.get_option("mode.copy_on_write") is True
-
-
-_RULES: dict[type, Callable[[GroupPickler, Any], Any]] = {
-    types.FunctionType: _reduce_function,
-    types.CellType: _reduce_cell,
-    types.CodeType: _reduce_code,
-    types.MethodType: _reduce_method,
-    types.BuiltinFunctionType: _reduce_builtin,
-    types.ModuleType: _reduce_dynamic_module,
-    type(functools.lru_cache(lambda: None)): _reduce_cached,
-    type({}.keys()): _reduce_dict_view,
-    type({}.values()): _reduce_dict_view,
-    type({}.items()): _reduce_dict_view,
-    types.MappingProxyType: _reduce_proxy,
-    weakref.ref: _reduce_weak,
-    weakref.WeakValueDictionary: _reduce_weak_values,
-    weakref.WeakKeyDictionary: _reduce_weak_keys,
-    weakref.WeakSet: _reduce_weak_set,
-    memoryview: _reduce_memoryview,
-    Map: _reduce_map,
-}
-
-_NAMED_RULES: dict[str, Callable[[GroupPickler, Any], Any]] = {
-    "numpy.ndarray": _reduce_array,
-    "pandas.core.generic.NDFrame": _reduce_frame,
-    "pandas.Index": _reduce_index,
-    "pandas.core.indexes.base.Index": _reduce_index,
-    "pandas.api.extensions.ExtensionArray": _reduce_extension_array,
-    "pandas.core.arrays.base.ExtensionArray": _reduce_extension_array,
-    "pandas.CategoricalDtype": _reduce_categorical_dtype,
-    "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
-    "logging.Logger": _reduce_logger,
-    "builtins.BaseException": _reduce_exception,
-}

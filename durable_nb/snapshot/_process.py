@@ -30,7 +30,9 @@ from typing import Any
 
 from durable_nb.snapshot._digest import content_digest
 
-_SECRET = re.compile(r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE)
+_SECRET = re.compile(
+    r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
+)
 
 _IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SHLVL|TERM.*")
 
@@ -237,7 +239,7 @@ class _RcParams(Part):
         chosen = _unpacked(value)
         for key in self.read() or {}:
             if key not in chosen:
-                dict.__setitem__(mpl.rcParams, key, dict.__getitem__(mpl.rcParamsOrig, key))  # type: ignore[attr-defined]
+                dict.__setitem__(mpl.rcParams, key, dict.__getitem__(mpl.rcParamsOrig, key))
         for key, option in chosen.items():
             dict.__setitem__(mpl.rcParams, key, option)
 
@@ -323,8 +325,10 @@ class _Warnings(Part):
         return found
 
     def version(self, value: Any) -> str:
-        plain = [(action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
-                 for action, message, kind, module, line in value]
+        plain = [
+            (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
+            for action, message, kind, module, line in value
+        ]
         return content_digest([(self.name, plain)]) or ""
 
     def write(self, value: Any) -> None:
@@ -409,7 +413,8 @@ class _Environment(Part):
 
     def version(self, value: Any) -> str:
         # A secret counts by its name only: a digest of a short value could be turned back.
-        return content_digest([(self.name, {name: "set" if looks_secret(name) else text for name, text in value.items()})]) or ""
+        told = {name: "set" if looks_secret(name) else text for name, text in value.items()}
+        return content_digest([(self.name, told)]) or ""
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         secret = sorted(name for name in after if looks_secret(name) and after[name] is not None)

@@ -32,7 +32,9 @@ def fill_cell(cell: CellType, contents: tuple[Any, ...]) -> None:
         cell.cell_contents = contents[0]
 
 
-def function(code: CodeType, namespace: dict[str, Any], name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
+def function(
+    code: CodeType, namespace: dict[str, Any], name: str, closure: tuple[CellType, ...] | None
+) -> FunctionType:
     return FunctionType(code, namespace, name, None, closure)
 
 
@@ -89,9 +91,7 @@ def object_array(items: list[Any], dtype: Any, shape: tuple[int, ...], order: st
     return made
 
 
-def view(
-    root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, writeable: bool
-) -> Any:
+def view(root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, writeable: bool) -> Any:
     """An array onto memory that other objects of the group use too."""
     import numpy as np
 

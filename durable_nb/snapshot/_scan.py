@@ -128,7 +128,7 @@ class _Scanner:
             self.failures.append((name, value, "it is nested too deeply"))
         except MemoryError:
             raise
-        except Exception as exc:  # whatever user code in a reducer raises is the answer to "can it be stored"
+        except Exception as exc:  # noqa: BLE001 - whatever user code in a reducer raises is the answer to "can it be stored"
             self.failures.append((name, value, f"{str(exc).splitlines()[0] if str(exc) else type(exc).__name__}"))
 
 
@@ -256,7 +256,8 @@ def _problems(
         for target in targets:
             if target not in everything:
                 kind = _type_name(weak_targets[target])
-                found.append(Problem(name, "weakref.ReferenceType", name, f"nothing stored with it holds its {kind}", False))
+                why = f"nothing stored with it holds its {kind}"
+                found.append(Problem(name, "weakref.ReferenceType", name, why, changes_when_touched=False))
     return found
 
 

@@ -14,7 +14,7 @@ and not missed.
 from __future__ import annotations
 
 import ctypes
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -62,7 +62,7 @@ def stable(value: Any, strings: bool) -> bool:
         return all(stable(item, strings) for item in value)
     if isinstance(value, (decimal.Decimal, fractions.Fraction, uuid.UUID)):
         return True
-    if isinstance(value, (enum.Enum, datetime.date, datetime.time, datetime.timedelta)):
+    if isinstance(value, (enum.Enum, dt.date, dt.time, dt.timedelta)):
         return strings
     return value is None and sys.version_info >= (3, 12)
 

@@ -16,7 +16,7 @@ from durable_nb.snapshot import FileBlobStore
 from tests.unit.snapshot.describe import describe
 from tests.unit.snapshot.namespace import Namespace
 
-HEAD = '''
+HEAD = """
 import functools, collections
 import numpy as np
 class Node:
@@ -50,11 +50,13 @@ def counter(start):
 def grow(item, into=[]):
     into.append(item)
     return into
-'''
+"""
 
 NAMES = ("a", "b", "c", "d")
 name = st.sampled_from(NAMES)
-atom = st.sampled_from(["0", "1", "-7", "2.5", "float('nan')", "'text'", "b'bytes'", "None", "True", "10**40", "(1, 'x')"])
+atom = st.sampled_from(
+    ["0", "1", "-7", "2.5", "float('nan')", "'text'", "b'bytes'", "None", "True", "10**40", "(1, 'x')"]
+)
 
 # What hashes alike wherever it is; the order of a set with a NaN is another one each time it is made.
 hashed = st.sampled_from(["0", "7", "-7", "2.5", "'text'", "b'bytes'", "10**40", "(1, 'x')", "99999"])
@@ -183,7 +185,9 @@ def test_a_version_changes_with_every_change_and_only_then(sources: list[str]) -
     """After each cell, names whose description changed have new versions; names it did not report have the old ones."""
     notebook = start()
     for source in sources:
-        old = {key: (notebook.tracker.version(key).text, describe({key: value})) for key, value in users(notebook).items()}
+        old = {
+            key: (notebook.tracker.version(key).text, describe({key: value})) for key, value in users(notebook).items()
+        }
         if not run_fitting(notebook, [source]):
             return
         for key, value in users(notebook).items():
@@ -217,7 +221,9 @@ print({{key: (v.text, v.kind) for key in users(restored) for v in [restored.trac
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(cell(), min_size=12, max_size=25))
-def test_another_process_restores_the_same_names_with_the_same_versions(tmp_path_factory: Any, sources: list[str]) -> None:
+def test_another_process_restores_the_same_names_with_the_same_versions(
+    tmp_path_factory: Any, sources: list[str]
+) -> None:
     if sys.flags.hash_randomization:
         # The hash of a text, so the order of a set of texts, is another one in every process.
         sources = [source for source in sources if "frozenset" not in source and "{1, 2" not in source]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -37,7 +36,11 @@ def test_what_is_put_is_got_and_mapped(store: BlobStore, data: bytes) -> None:
 
 
 def test_parts_have_the_address_of_the_whole(store: BlobStore) -> None:
-    assert store.put([LARGE[:5], memoryview(LARGE)[5:1000], bytearray(LARGE[1000:])]) == store.put(LARGE) == address_of(LARGE)
+    assert (
+        store.put([LARGE[:5], memoryview(LARGE)[5:1000], bytearray(LARGE[1000:])])
+        == store.put(LARGE)
+        == address_of(LARGE)
+    )
 
 
 def test_the_address_of_a_large_blob_is_the_root_of_its_chunks() -> None:
@@ -136,7 +139,7 @@ def test_a_linked_directory_is_not_followed(tmp_path: Path) -> None:
     store = FileBlobStore(tmp_path / "blobs")
     address = store.put(b"good")
     folder = path_of(store, address).parent
-    os.rename(folder, tmp_path / "elsewhere")
+    folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DamagedBlobError):
         store.get(address)

@@ -73,7 +73,7 @@ def test_a_damaged_patch_is_noticed(tmp_path: Path) -> None:
     notebook = notebook_in(tmp_path)
     known = set(notebook.blobs.addresses())
     notebook.run("a[5] = -1")
-    (patch,) = [address for address in set(notebook.blobs.addresses()) - known]
+    (patch,) = set(notebook.blobs.addresses()) - known
     path = tmp_path / "blobs" / patch[:2] / patch
     path.chmod(0o600)
     path.write_bytes(b"X" + path.read_bytes()[1:])

@@ -22,7 +22,7 @@ from durable_nb.snapshot import ProcessState, looks_secret, note_starts
 @pytest.fixture(autouse=True)
 def put_back(tmp_path: Path) -> Iterator[None]:
     """Each test leaves the process as it was."""
-    folder, environ, path, umask = os.getcwd(), dict(os.environ), list(sys.path), os.umask(0)
+    folder, environ, path, umask = Path.cwd(), dict(os.environ), list(sys.path), os.umask(0)
     os.umask(umask)
     filters, context, level = list(warnings.filters), decimal.getcontext().copy(), logging.root.level
     python, numpy, printing = random.getstate(), np.random.get_state(), np.get_printoptions()

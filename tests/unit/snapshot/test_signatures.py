@@ -30,7 +30,11 @@ def test_a_signed_manifest_opens_in_its_place_only() -> None:
     key = Keyring("secret")
     payload = seal({"a": b"x"}, key, "notebook/cell")
     assert open_signed(payload, key, "notebook/cell") == {"a": b"x"}
-    for opened in ((payload, key, "other"), (payload, Keyring("wrong"), "notebook/cell"), (payload[:-1] + b"?", key, "notebook/cell")):
+    for opened in (
+        (payload, key, "other"),
+        (payload, Keyring("wrong"), "notebook/cell"),
+        (payload[:-1] + b"?", key, "notebook/cell"),
+    ):
         with pytest.raises(UntrustedCheckpointError):
             open_signed(*opened)
 

@@ -40,7 +40,9 @@ def test_reading_changes_nothing() -> None:
 
 def test_what_a_cell_does_not_touch_is_not_looked_at() -> None:
     notebook = Namespace()
-    notebook.run("class Loud:\n    seen = 0\n    def __getstate__(self):\n        Loud.seen += 1\n        return {}\n    def __setstate__(self, state): pass")
+    notebook.run(
+        "class Loud:\n    seen = 0\n    def __getstate__(self):\n        Loud.seen += 1\n        return {}\n    def __setstate__(self, state): pass"
+    )
     notebook.run("loud = Loud()")
     seen = notebook["Loud"].seen
     for _ in range(3):

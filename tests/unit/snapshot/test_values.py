@@ -295,7 +295,9 @@ def test_state_of_a_class_is_restored_and_linked() -> None:
 
 
 def test_a_patched_method_is_restored() -> None:
-    new = restored("class C:\n    def f(self):\n        return 1", "c = C()", "C.f = lambda self: 2", "C.g = 3", "del C.g")
+    new = restored(
+        "class C:\n    def f(self):\n        return 1", "c = C()", "C.f = lambda self: 2", "C.g = 3", "del C.g"
+    )
     assert new["c"].f() == 2
     assert not hasattr(new["C"], "g")
 
@@ -310,7 +312,9 @@ def test_a_changed_class_changes_the_version_of_its_instances() -> None:
 
 
 def test_virtual_subclasses_stay_registered() -> None:
-    new = restored("import abc\nclass Base(abc.ABC):\n    pass\nclass Impl:\n    pass", "Base.register(Impl)", "i = Impl()")
+    new = restored(
+        "import abc\nclass Base(abc.ABC):\n    pass\nclass Impl:\n    pass", "Base.register(Impl)", "i = Impl()"
+    )
     assert isinstance(new["i"], new["Base"])
 
 
@@ -329,7 +333,10 @@ def test_sets_iterate_in_the_order_they_had() -> None:
 
 
 def test_deep_structures_need_no_deep_stack() -> None:
-    new = restored("deep = []\nfor _ in range(20_000):\n    deep = [deep]\ndel _", "import types\nnode = None\nfor _ in range(3000):\n    node = types.SimpleNamespace(next=node)")
+    new = restored(
+        "deep = []\nfor _ in range(20_000):\n    deep = [deep]\ndel _",
+        "import types\nnode = None\nfor _ in range(3000):\n    node = types.SimpleNamespace(next=node)",
+    )
     depth, level = 0, new["deep"]
     while level:
         depth, level = depth + 1, level[0]
@@ -337,7 +344,9 @@ def test_deep_structures_need_no_deep_stack() -> None:
 
 
 def test_weak_references_point_at_restored_objects() -> None:
-    new = restored("import weakref\nclass W: pass\nw = W()\nr = weakref.ref(w)\nd = weakref.WeakValueDictionary(k=w)\ns = weakref.WeakSet([w])")
+    new = restored(
+        "import weakref\nclass W: pass\nw = W()\nr = weakref.ref(w)\nd = weakref.WeakValueDictionary(k=w)\ns = weakref.WeakSet([w])"
+    )
     assert new["r"]() is new["w"] is new["d"]["k"]
     assert new["w"] in new["s"]
 
