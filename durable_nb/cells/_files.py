@@ -280,14 +280,11 @@ class FileLedger:
             return self.glob_version(key, contents=True)
         return self.current(key)
 
-    def inputs(
-        self, observed: Observed, *, mentioned: Iterable[str] = (), depends_on: Iterable[str] = ()
-    ) -> list[Input]:
+    def inputs(self, observed: Observed, *, depends_on: Iterable[str] = ()) -> list[Input]:
         """The inputs that a cell which has just run had; call it before `wrote`.
 
         Args:
             observed: what the observer saw.
-            mentioned: paths of files that the cell's literals and values name.
             depends_on: glob patterns, relative to the project.
         """
         found = [self._file_input(observed, path) for path in observed.read]
@@ -296,8 +293,6 @@ class FileLedger:
         found += [Input("missing", self.key(path), kind, path) for path, kind in observed.present.items()]
         made = {path for path in observed.written if observed.before.get(path) == MISSING}
         found += [Input("listing", self.key(p), self.listing(p, without=made), p) for p in observed.listings]
-        seen = {*observed.read, *observed.written}
-        found += [self._file_input(observed, path) for path in mentioned if path not in seen]
         found += [self._mention_input(path, version) for path, version in observed.mentioned.items()]
         found += [Input("file", self.key(path), self.current(self.key(path)), path) for path in self.expand(depends_on)]
         found += [Input("listing", f"glob:{pattern}", self.glob_version(pattern)) for pattern in depends_on]
@@ -330,11 +325,6 @@ class FileLedger:
         if not contents:
             return digest(*(self.key(path) for path in paths))
         return digest(*(part for path in paths for part in (self.key(path), self.current(self.key(path)))))
-
-    def mentioned(self, literals: Iterable[str], values: Mapping[str, object]) -> list[str]:
-        """Existing files that literals, or strings and paths among values, name."""
-        paths = (self._named(text) for text in candidates(literals, values))
-        return list(dict.fromkeys(path for path in paths if path is not None and os.path.isfile(path)))
 
     def _named(self, text: str) -> str | None:
         """The absolute path that a text names, when it is one that counts."""

@@ -40,6 +40,8 @@ class LocalModules:
         """Module to its spec and the hash of its source when it was first seen with that spec."""
         self._seen = 0
         self._names: set[str] = set()
+        self._followed: dict[str, tuple[object, int, tuple[str, ...]]] = {}
+        """Loaded module to its spec, the size of its dict and the local modules it leads to."""
         self._imports: dict[str, frozenset[str]] = {}
         """Hash of a source to the dotted names it imports, relative ones resolved against `package|`."""
 
@@ -73,9 +75,20 @@ class LocalModules:
             if version == ABSENT:
                 continue
             found[name] = version
-            for other in self._imported_by(name, version):
+            for other in self._leads_to(name, version):
                 queue.extend(_with_parents(other))
         return dict(sorted(found.items()))
+
+    def _leads_to(self, name: str, version: str) -> Iterable[str]:
+        """The modules that a local module imports; looked for once as long as nothing about the module changes."""
+        module = sys.modules.get(name)
+        if module is None:
+            return self._imported_by(name, version)
+        stamp, size = getattr(module, "__spec__", None) or module, len(vars(module))
+        known = self._followed.get(name)
+        if known is None or known[0] is not stamp or known[1] != size:
+            known = self._followed[name] = (stamp, size, tuple(dict.fromkeys(self._imported_by(name, version))))
+        return known[2]
 
     def version(self, name: str) -> str:
         """The version of one local module, as loaded or else as it would be loaded; `ABSENT` when there is none."""
@@ -125,8 +138,7 @@ class LocalModules:
             if level:
                 base = package.rsplit(".", level - 1)[0] if level > 1 else package
                 dotted = f"{base}.{dotted[level:]}" if base else dotted[level:]
-            if self._source_file(dotted) is not None or "." in dotted:
-                yield dotted
+            yield dotted
         # What was brought in by other means than an import statement shows in the module's dict.
         for value in list(vars(module).values()) if module is not None else ():
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -89,6 +90,24 @@ class Observed:
     trouble: list[str] = field(default_factory=list)
     """What went wrong while watching: an input may have been missed, so the cell must not be stored."""
 
+    def absorb(self, later: Observed) -> None:
+        """Add what happened later in the same cell."""
+        for path, signature in later.read.items():
+            self.read.setdefault(path, signature)
+        for mine, its in ((self.versions, later.versions), (self.before, later.before), (self.present, later.present)):
+            for path, text in its.items():
+                mine.setdefault(path, text)
+        for name, value in later.env.items():
+            self.env.setdefault(name, value)
+        self.written.update(later.written)
+        self.missing.update(later.missing)
+        self.listings.update(later.listings)
+        self.mentioned.update(later.mentioned)
+        self.used_cwd = self.used_cwd or later.used_cwd
+        self.sockets = self.sockets or later.sockets
+        self.processes = self.processes or later.processes
+        self.trouble += later.trouble
+
 
 class Observer:
     """Watches one cell at a time. `install` once, then `begin` and `end` around each cell."""
@@ -116,6 +135,8 @@ class Observer:
         self._own_variables: set[str] = set()
         self._lock = threading.Lock()
         self._is_user: Callable[[str], bool] = _no_cell
+        self.imported: dict[str, Observed] = {}
+        """Local module to what its own code, and that of modules it imported, read and did; see `importing`."""
         self._began = 0
 
     def install(self) -> None:
@@ -147,6 +168,23 @@ class Observer:
         for path in list(found.read):
             self._was_changed(found, path)
         return found
+
+    @contextmanager
+    def importing(self, name: str) -> Iterator[None]:
+        """The code of a local module runs: what it reads is kept under the module's name, besides the cell's own.
+
+        It counts between cells too: a module may be imported by a start-up file.
+        """
+        outer, before = self._now, _hook.active
+        self._now = inner = Observed(cwd=_working_directory())
+        _hook.active = self
+        try:
+            yield
+        finally:
+            _hook.active, self._now = before, outer
+            self.imported[name] = inner
+            if outer is not None:
+                outer.absorb(inner)
 
     def _was_changed(self, found: Observed, path: str) -> None:
         """A file that was read and has another state now was changed by the cell, or while it ran."""

@@ -181,7 +181,7 @@ class _Reach:
             self._output(name, killed)
         if name in self._namespace:
             self._reads.add(name)
-            self.value(self._namespace[name], killed, name)
+            self._named_value(name, self._namespace[name], killed)
         elif hasattr(builtins, name) or name in ("__name__", "__file__"):
             self._builtins.add(name)
             self._builtin(name)
@@ -193,7 +193,7 @@ class _Reach:
         result = output_name(name, self._namespace)
         if result != name:
             self._reads.add(result)
-            self.value(_displayed(self._namespace)[int(result[4:-1])], killed, result)
+            self._named_value(result, _displayed(self._namespace)[int(result[4:-1])], killed)
         elif name in ("In", "Out", "_oh", "_ih", "_i", "_ii", "_iii", "_dh"):
             self._everything = self._everything or name
 
@@ -205,7 +205,17 @@ class _Reach:
 
     # --- values ------------------------------------------------------------------------------------------------------
 
-    def value(self, value: object, killed: Killed, name: str | None = None) -> None:
+    def _named_value(self, name: str, value: object, killed: Killed) -> None:
+        """The value of a name: what this walk sees of it, and what lies deeper inside."""
+        self.value(value, killed)
+        if self._functions_of is None or type(value) in _ATOMS or isinstance(value, ModuleType):
+            return
+        if type(value) is FunctionType and not (value.__closure__ or value.__defaults__ or value.__dict__):
+            return
+        for found in self._functions_of(name):
+            self.value(found, killed)
+
+    def value(self, value: object, killed: Killed) -> None:
         """Code inside a value may run where `killed` holds."""
         kind = type(value)
         if kind in _ATOMS:
@@ -226,9 +236,6 @@ class _Reach:
             self._container(value, killed)
         elif not self._wrapper(value, killed):
             self._instance(value, killed)
-        if name is not None and self._functions_of is not None and kind not in (FunctionType, ModuleType):
-            for found in self._functions_of(name):
-                self.value(found, killed)
 
     def _each(self, values: Iterable[object], killed: Killed) -> None:
         for value in values:
@@ -450,10 +457,11 @@ class _Reach:
             self._everything = self._everything or f"{method}() of a computed text"
 
     def _names_in(self, method: str, text: str, killed: Killed) -> None:
+        """Names of variables in a text: `@k` for pandas, table names in SQL, any identifier in formulas."""
         words = set(re.findall(r"@([A-Za-z_]\w*)", text)) if method in ("query", "eval") else set()
         if self._engine("duckdb", "polars") and re.search(r"\b(from|join|into|table|describe)\b", text, re.IGNORECASE):
             words |= set(re.findall(r"[A-Za-z_]\w*", text)) & set(self._namespace)
-        if method in ("eval", "evaluate") or ("~" in text and self._engine("patsy", "formulaic", "statsmodels")):
+        if method in ("eval", "evaluate", "aes") or ("~" in text and self._engine("patsy", "formulaic", "statsmodels")):
             words |= set(re.findall(r"[A-Za-z_]\w*", text)) & set(self._namespace)
         for word in words:
             self.name(word, killed)

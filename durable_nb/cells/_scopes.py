@@ -44,6 +44,10 @@ _LATE_DECORATORS = frozenset(
 """Decorators that do not call the function they get."""
 
 
+_WHOLE_FORMULAS = frozenset({"aes", "evaluate"})
+"""Functions, imported by name, all of whose text arguments are expressions over the caller's names."""
+
+
 def cell_uses(tree: ast.Module) -> Uses:
     """What the cell uses; remembered with the tree, which must not change."""
     known = getattr(tree, "_durable_uses", None)
@@ -300,7 +304,9 @@ class _Walker(Flow, ast.NodeVisitor):
         self.visit(node.func)
         self.each([*node.args, *(k.value for k in node.keywords)])
         method = last_name(node.func)
-        if method in TEXT_METHODS and isinstance(node.func, ast.Attribute):
+        if method == "aes" or (method in _WHOLE_FORMULAS and isinstance(node.func, ast.Name)):
+            self._text(method, [*node.args, *(k.value for k in node.keywords)])
+        elif method in TEXT_METHODS and isinstance(node.func, ast.Attribute):
             self._text(method, [*node.args[:1], *(k.value for k in node.keywords if k.arg in ("expr", "sql", "query"))])
         elif method in {"setattr", "delattr"} and node.args and isinstance(node.func, ast.Name):
             self._set_attribute(node)

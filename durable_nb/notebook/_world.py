@@ -52,7 +52,7 @@ class World:
         self.observer.install()
         self._fresh: dict[str, ModuleState] = {}
         """Local modules that were imported since the last cell ended, as they were after their own code had run."""
-        watch_imports(self.places.is_local_source, self._note_import)
+        watch_imports(self.places.is_local_source, self._note_import, self.observer.importing)
 
     def is_user_file(self, filename: str) -> bool:
         """Whether the code in a file is the user's: a cell, or a module outside installed packages."""
@@ -98,6 +98,10 @@ class World:
         self.modules.notice()
         for name, version in self.modules.versions(reached).items():
             yield Input("module", name, version)
+            read = self.observer.imported.get(name)
+            if read is not None:  # a settings file, a variable: what the module is made of besides its source
+                yield from self.ledger.inputs(read)
+                yield from self.environment.inputs(read)
         for name, version in self.distributions.versions(reached).items():
             yield Input("dist", name, version)
 

@@ -270,17 +270,6 @@ def test_depends_on_counts_content_and_the_set_of_files(project: Path) -> None:
     assert changed() == {"glob:data/**/*.csv", "data/a.csv"}
 
 
-def test_strings_and_paths_that_name_files_are_found_among_values(project: Path) -> None:
-    for name in ("a.parquet", "b.h5", "c.txt"):
-        Path(name).write_text(name)
-    Path("folder").mkdir()
-    found = FileLedger(Places(project)).mentioned(
-        {"a.parquet", "no such file", "folder", ""},
-        {"p": Path("b.h5"), "many": [["c.txt"], {"k": "a.parquet"}], "n": 3, "long": "x" * 5000, "nul": "a\0b"},
-    )
-    assert {Path(p).name for p in found} == {"a.parquet", "b.h5", "c.txt"}
-
-
 def test_a_file_that_changes_while_a_cell_reads_it_can_never_be_proved_equal(project: Path) -> None:
     Path("log").write_text("1")
 

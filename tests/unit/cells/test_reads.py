@@ -384,6 +384,26 @@ def test_functions_found_inside_values_are_asked_for_by_name(namespace: dict[str
     assert "holder" in asked
 
 
+def test_functions_deep_inside_a_value_are_asked_for_even_when_the_value_was_met_before(
+    namespace: dict[str, Any],
+) -> None:
+    class Holder:
+        pass
+
+    holder = Holder()
+    names = {**namespace, "holder": holder}
+    exec("def uses(h=holder): return h", names)
+
+    def functions_of(name: str) -> list[object]:
+        return [namespace["g"]] if name == "holder" else []
+
+    assert "z" in read("uses(); holder", names, functions_of=functions_of).names
+
+
+def test_formulas_that_a_plotting_library_evaluates_name_variables(namespace: dict[str, Any]) -> None:
+    assert {"k", "z"} <= read("from plotnine import aes\naes('x + k', color='f(z)')", namespace).names
+
+
 def test_roots_can_be_reached_by_any_cell(namespace: dict[str, Any]) -> None:
     assert {"k", "z"} <= read("1 + 1", namespace, roots=[namespace["g"]]).names
 
