@@ -49,8 +49,8 @@ class InputBook:
             yield Input("everything", reads.everything, self._everything())
 
     def of_setups(self, modules: Iterable[str]) -> Iterable[Input]:
-        """What set-up cells have done to the modules that the cell can reach."""
-        for module in sorted({name.partition(".")[0] for name in modules}):
+        """What set-up cells have done to the modules that the cell can reach; built-ins every cell can."""
+        for module in sorted({"builtins", *(name.partition(".")[0] for name in modules)}):
             yield Input("setup", module, self._setup(module))
 
     def current(self, item: Input) -> Input:

@@ -43,6 +43,7 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
         lost = load(names, session.tracker, session.home.store.blobs)
     except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
         raise CannotReplayError(f"its checkpoint cannot be read ({_one_line(exc)})") from exc
+    _follow_results(session)
     for part in lost:
         session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
     session.book.warnings = manifest["warnings"]
@@ -74,6 +75,18 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
         if call is not None and call.is_session:
             with session.tee.muted():
                 session.shell.run_line_magic(call.name, call.line)
+
+
+def _follow_results(session: Session) -> None:
+    """`_`, `__` and `___` are the objects of the last results, also when a checkpoint has just bound new ones."""
+    namespace, hook = session.shell.user_ns, session.shell.displayhook
+    for name, number in zip(("_", "__", "___"), reversed(session.recent), strict=False):
+        value = namespace["_oh"].get(number)
+        if value is None or value is getattr(hook, name):
+            continue
+        if namespace.get(name) is getattr(hook, name):  # else the user has bound it, and IPython leaves it alone
+            namespace[name] = value
+        setattr(hook, name, value)
 
 
 def _show_result(session: Session, count: int) -> None:

@@ -87,6 +87,8 @@ class Session:
         self._outside = False
         self._loose = False
         self._results: dict[str, int] = {}
+        self.recent: list[int] = []
+        """The numbers of the last three results, the latest one last."""
         self._forced: set[str] = set()
         self._location: Location | None = None
         self._world: World | None = None
@@ -466,6 +468,7 @@ class Session:
         )
         if cell.shown_result:
             self._results[cell.operation] = self.result_number()
+            self.recent = [*self.recent[-2:], self.result_number()]
 
     def note_outside(self) -> None:
         """Code ran outside the cells (a silent request, a subshell, a comm): values are looked at again.

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_line_statement, parse_tags
-from durable_nb.exceptions import DurableExecutionsError, StepTimeoutError, ValidationError
+from durable_nb.exceptions import StepTimeoutError, ValidationError
 from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
@@ -284,18 +284,22 @@ class ShellHooks:
     async def _run(self, cell: Cell, plan: Plan, run: Callable[[], Awaitable[bool]], result: Any, backoff: Any) -> bool:
         """Run the statements in as many attempts as the strategy allows."""
         session = self.session
-        session.analyse(cell)
-        resumed = session.resume(cell, plan, backoff)
         try:
+            session.analyse(cell)
+            resumed = session.resume(cell, plan, backoff)
             if resumed is not None:
                 await pause(resumed, in_loop=cell.request.in_loop)
             session.start(cell, plan)
-        except DurableExecutionsError as exc:
-            if not cell.options.at_most_once:
-                raise
-            return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
-        if cell.report is not None:
-            return True
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+            cell.report = Report("failed", "it was interrupted before it started", attempt=cell.attempt)
+            return _stopped(self.shell, result, stop)
+        except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
+            if cell.options.at_most_once:
+                return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
+            session.fault(cell, exc)
+            session.leave(cell)
+            cell.report = Report("not_durable", f"durable_nb failed on it: {type(exc).__name__}: {exc}")
+            return await run()
         session.tee.begin(message_id(cell.request.parent))
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
@@ -348,8 +352,7 @@ class ShellHooks:
         try:
             await pause(due, in_loop=cell.request.in_loop)
         except BaseException as stop:  # noqa: BLE001 - KeyboardInterrupt or CancelledError: shown as the cell's own end
-            result.error_in_exec = stop
-            self.shell.showtraceback((type(stop), stop, None), exception_only=True)
+            _stopped(self.shell, result, stop)
             return False
         result.error_in_exec = None
         session.tee.clear(cell.request.parent)
@@ -370,6 +373,13 @@ def _show(shell: Any, result: Any, error: Exception) -> bool:
     if result is not None:
         result.error_in_exec = error
     shell.showtraceback((type(error), error, None))
+    return True
+
+
+def _stopped(shell: Any, result: Any, stop: BaseException) -> bool:
+    """End the cell because somebody asked to stop; no frame of ours says anything about that."""
+    result.error_in_exec = stop
+    shell.showtraceback((type(stop), stop, None), exception_only=True)
     return True
 
 
