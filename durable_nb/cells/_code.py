@@ -38,6 +38,14 @@ def code_uses(code: CodeType) -> Uses:
     return uses
 
 
+def _unfused(operation: str, argument: object) -> tuple[tuple[str, object], ...]:
+    """Python 3.13 fuses two instructions on locals: `STORE_FAST_LOAD_FAST` and the like."""
+    if not isinstance(argument, tuple) or "_FAST_" not in operation:
+        return ((operation, argument),)
+    first, _, second = operation.partition("_FAST_")
+    return ((f"{first}_FAST", argument[0]), (second, argument[1]))
+
+
 class _Reader:
     def __init__(self, code: CodeType, uses: Uses) -> None:
         self._code = code
@@ -55,7 +63,8 @@ class _Reader:
     def read(self) -> None:
         for step in dis.get_instructions(self._code):
             if step.opname not in _SILENT:
-                self._step(step.opname, step.argval)
+                for operation, argument in _unfused(step.opname, step.argval):
+                    self._step(operation, argument)
         self._end_path()
 
     def _step(self, operation: str, argument: object) -> None:

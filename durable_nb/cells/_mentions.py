@@ -36,8 +36,10 @@ def candidates(literals: Iterable[str], values: Mapping[str, object]) -> list[st
     for text in literals:
         _add(found, text)
     for value in values.values():
-        for text in _texts_in(value):
-            _add(found, text)
+        if isinstance(value, str):
+            _add(found, value)
+        else:
+            found.update(dict.fromkeys(_texts_in(value)))
     return list(found)
 
 
@@ -52,9 +54,14 @@ def _add(found: dict[str, None], text: str) -> None:
                 found[word] = None
 
 
+_PATH = re.compile(r"[^\n\0]*/[^\n\0]*|[^\s\0]*\.\w{1,10}")
+"""What a path inside a container looks like: with a slash or a suffix. Lists of words are long, and are no paths."""
+
+
 def _texts_in(value: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
+        if len(value) <= _LONGEST and _PATH.fullmatch(value):
+            yield value
     elif isinstance(value, os.PathLike):
         path = os.fspath(value)
         if isinstance(path, str):

@@ -55,6 +55,8 @@ _CHANGING_EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
 _EXISTENCE_CALLS = frozenset(
     {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "is_file", "is_dir", "is_symlink"}
 )
+_SHELL_PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("IPython", "pexpect", "ptyprocess", "ipykernel"))
+"""Packages between a `!` line and the program it starts."""
 _SOURCE_READERS = ("linecache.py", "inspect.py", "traceback.py", "tokenize.py")
 
 
@@ -222,6 +224,9 @@ class Observer:
             self._database(now, arguments[0])
         elif name in _PROCESS_EVENTS:
             now.processes = True
+            # `subprocess.Popen` tells the folder it was given; without one, a child works in ours.
+            told = name == "subprocess.Popen" and len(arguments) > 2 and arguments[2] is not None
+            now.used_cwd = now.used_cwd or (not told and self._asked_by_user())
         elif name in _SOCKET_EVENTS:
             now.sockets = True
 
@@ -269,8 +274,10 @@ class Observer:
         return found
 
     def _changes(self, now: Observed, path: str, *, whole: bool) -> None:
-        if path not in now.written and self._version_of is not None:
-            now.before[path] = self._version_of(path)
+        if path not in now.written:
+            if self._version_of is not None:
+                now.before[path] = self._version_of(path)
+            whole = whole or not os.path.lexists(path)  # what the cell itself creates is all its own
         now.written[path] = None
         if whole:
             self._whole.add(path)
@@ -376,6 +383,17 @@ class Observer:
             if "importlib" in name or name.endswith(_SOURCE_READERS):
                 return True
             if self._places.frame(name) != "stdlib":
+                return False
+        return False
+
+    def _asked_by_user(self) -> bool:
+        """Whether a cell or local code started a program, itself or through a `!` line."""
+        for frame in _frames():
+            name = frame.f_code.co_filename
+            kind = self._places.frame(name)
+            if kind in ("user", "local") or self._is_user(name):
+                return True
+            if kind == "installed" and not any(part in name for part in _SHELL_PACKAGES):
                 return False
         return False
 

@@ -362,11 +362,11 @@ def parse_comment(source: str) -> StepOptions | None:
     """The options of a cell's `# durable: …` comment, or None when it has none.
 
     Args:
-        source: the comment, or the whole cell: only the comments and blank lines that it begins with are looked at.
+        source: the comment, or the whole cell: only what it begins with counts: comments, cell magics.
     """
     found: StepOptions | None = None
     for line in source.splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
+        if line.strip() and not line.lstrip().startswith(("#", "%%")):
             break
         match = _COMMENT.match(line)
         if match:

@@ -339,6 +339,12 @@ class _Reach:
             function = value.fget
         elif isinstance(value, (staticmethod, classmethod)):
             function = value.__func__
+        elif type(value) is not FunctionType:
+            # A descriptor around a notebook class, as `register_dataframe_accessor` makes it.
+            own = getattr(value, "__dict__", None)
+            if not isinstance(own, dict) or len(own) > 8 or isinstance(value, type):
+                return False
+            return any(getattr(part, "__module__", None) == MAIN for part in own.values())
         return type(function) is FunctionType and function.__globals__ is self._namespace
 
     def _of_module(self, module: object) -> None:

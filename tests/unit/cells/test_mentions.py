@@ -160,6 +160,11 @@ def test_texts_that_name_nothing_of_the_project_are_no_inputs(text: str, project
     assert cell.inputs == []
 
 
+def test_a_long_list_of_words_is_no_list_of_paths(project: Path) -> None:
+    looked = FileLedger(Places(project)).foresee(set(), {"words": ["data", "a word", "x"] * 100, "n": [1] * 100})
+    assert looked.looked_at == set()
+
+
 def test_what_another_program_reads_and_writes_is_noticed(project: Path) -> None:
     command = "open('out.txt', 'w').write(open('a.parquet').read())"
     cell = Cell(project)

@@ -118,6 +118,8 @@ def test_appending_and_updating_read_what_was_there(source: str, watch: Watch, p
         "open('a.txt', 'w').close(); Path('a.txt').read_text()",
         "open('t.tmp', 'w').close(); os.replace('t.tmp', 'a.txt'); Path('a.txt').read_text()",
         "open('new.txt', 'w').close(); os.path.exists('new.txt')",
+        "Path('new.txt').touch(); Path('new.txt').read_text()",
+        "os.mkdir('d'); os.path.isdir('d')",
     ],
 )
 def test_what_the_cell_wrote_itself_is_no_input(source: str, watch: Watch) -> None:
@@ -302,7 +304,9 @@ def test_absolute_paths_do_not_use_the_working_directory(source: str, watch: Wat
 def test_processes_and_sockets_are_noticed(watch: Watch) -> None:
     observed = watch("import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])")
     assert observed.processes
+    assert observed.used_cwd
     assert not observed.sockets
+    assert not watch("import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''], cwd=project)").used_cwd
     observed = watch(
         "import socket\ns = socket.socket()\ns.settimeout(0)\n"
         "try:\n  s.connect(('127.0.0.1', 9))\nexcept OSError: pass\ns.close()"

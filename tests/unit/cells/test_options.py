@@ -138,6 +138,7 @@ def test_the_line_form_takes_options_and_leaves_the_statement() -> None:
             StepOptions(max_attempts=3, retry_on=("ValueError", "OSError")),
         ),
         ("# title\n\n# durable: name='a b'\nx = 1", StepOptions(name="a b")),
+        ("%%time\n# durable: off\nx = 1", StepOptions(mode="off")),
         ("# durable: quiet\n# durable: force", StepOptions(quiet=True, force=True)),
     ],
 )

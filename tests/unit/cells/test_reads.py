@@ -368,6 +368,21 @@ def test_a_method_that_the_notebook_patched_into_a_class_is_followed() -> None:
         del names["fractions"].Fraction.f
 
 
+def test_an_accessor_that_the_notebook_registers_is_followed() -> None:
+    import pandas as pd
+
+    names: dict[str, Any] = {"__name__": "__main__", "pd": pd}
+    exec(
+        "k = 1\n@pd.api.extensions.register_dataframe_accessor('dn_test')\nclass Accessor:\n"
+        "  def __init__(self, df): pass\n  def total(self): return k\ndf = pd.DataFrame()",
+        names,
+    )
+    try:
+        assert "k" in read("df.dn_test.total()", names).names
+    finally:
+        del pd.DataFrame.dn_test
+
+
 def test_functions_found_inside_values_are_asked_for_by_name(namespace: dict[str, Any]) -> None:
     class Holder:
         __slots__ = ("inner",)
