@@ -29,6 +29,7 @@ from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, LeaseL
 from durable_nb.notebook._attempts import Backoff
 from durable_nb.notebook._capture import Tee
 from durable_nb.notebook._cell import Cell, Request
+from durable_nb.notebook._context import LazyContext
 from durable_nb.notebook._errors import StaleFileError, error_info
 from durable_nb.notebook._home import Home, Location, find_location, open_home
 from durable_nb.notebook._inputs import InputBook
@@ -38,6 +39,7 @@ from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import result_index
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._world import World, states_of
+from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
 from durable_nb.snapshot import Keyring, Tracker, note_starts
 
@@ -229,13 +231,8 @@ class Session:
         home = self.home
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
-        from durable_nb.sdk._engine import enter_cell
-        from durable_nb.sdk.cell import CellContext
-
         parent = digest("children", cell.operation, static_mark(cell))
-        cell.context = CellContext.for_cell(
-            home.store.journal, home.record.execution_id, home.ownership.lease, parent, blobs=home.store.blobs
-        )
+        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent)
         cell.leave_context = enter_cell(cell.context)
 
     def leave(self, cell: Cell) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.exceptions import InvalidStateError
+from durable_nb.running import enter_cell, running_cell
 
 if TYPE_CHECKING:
     from durable_nb.sdk._driver import Driver
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from durable_nb.sdk.execution import DurableHandler
 
 _COMPOSITION_ROOT = "durable_nb.runtime"
-
-_cell: ContextVar[DurableContext | None] = ContextVar("durable_nb_cell", default=None)
-_cell_of_kernel: list[DurableContext] = []
-"""The running cell's context where context variables do not reach: threads that the cell started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +31,13 @@ def driver_for(store: Any) -> Driver:
     return driver
 
 
-def enter_cell(context: DurableContext) -> Callable[[], None]:
-    """Make `context` the running cell's; returns what ends that."""
-    token = _cell.set(context)
-    _cell_of_kernel.append(context)
-
-    def leave() -> None:
-        _cell_of_kernel.remove(context)
-        try:
-            _cell.reset(token)
-        except ValueError:
-            _cell.set(None)  # an awaiting cell ended in another context than it began in
-
-    return leave
-
-
 def current_cell_context() -> DurableContext:
     """The running cell's context.
 
     Raises:
         InvalidStateError: no durable cell runs.
     """
-    context = running_cell()
+    context: DurableContext | None = running_cell()
     if context is None:
         raise InvalidStateError(
             "there is no durable cell running: `durable_nb.context` is for code in a durable cell; "
@@ -85,14 +65,6 @@ class CellContextProxy:
 
 
 cell_context = CellContextProxy()
-
-
-def running_cell() -> DurableContext | None:
-    """The running cell's context, or None."""
-    found = _cell.get()
-    if found is not None:
-        return found
-    return _cell_of_kernel[-1] if _cell_of_kernel else None
 
 
 def nested_run(handler: DurableHandler[Any, Any], event: Any, name: str | None) -> Nested | None:

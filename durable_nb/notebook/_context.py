@@ -1,0 +1,45 @@
+"""`durable_nb.context` of a cell, made when the cell first uses it: most never do, and the SDK takes time to load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.abc import Lease
+
+if TYPE_CHECKING:
+    from durable_nb.runtime import Store
+    from durable_nb.sdk.cell import CellContext
+
+
+class LazyContext:
+    """Stands for the cell's context.
+
+    Args:
+        store: of the notebook.
+        execution_id: the notebook's execution.
+        lease: that this kernel holds on it.
+        parent: id of the operation that the cell's durable calls are recorded under.
+    """
+
+    def __init__(self, store: Store, execution_id: str, lease: Lease | None, parent: str) -> None:
+        self._store, self._execution_id, self._lease, self._parent = store, execution_id, lease, parent
+        self._made: CellContext | None = None
+
+    def _context(self) -> CellContext:
+        if self._made is None:
+            from durable_nb.sdk.cell import CellContext
+
+            self._made = CellContext.for_cell(
+                self._store.journal, self._execution_id, self._lease, self._parent, blobs=self._store.blobs
+            )
+        return self._made
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._context(), name)
+
+    def close(self) -> None:
+        """The cell has ended."""
+        if self._made is not None:
+            self._made.close()
