@@ -8,6 +8,7 @@ code disagree (`NonDeterministicExecutionError`, `StepChangedError`, `StepInterr
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Self
@@ -475,7 +476,7 @@ class TimedSuspendExecution(SuspendExecution):
     @classmethod
     def from_delay(cls, message: str, delay_seconds: int) -> Self:
         """Suspend for `delay_seconds` from now, by the wall clock."""
-        return cls(message, datetime.datetime.now(tz=datetime.UTC).timestamp() + delay_seconds)
+        return cls(message, time.time() + delay_seconds)
 
     @classmethod
     def from_datetime(cls, message: str, datetime_timestamp: datetime.datetime) -> Self:

@@ -100,8 +100,10 @@ class TimestampConverter:
         return None if dt is None else int(dt.timestamp() * 1000)
 
     @staticmethod
-    def from_unix_millis(ms: int | None) -> datetime.datetime | None:
-        """A moment in UTC."""
+    def from_unix_millis(ms: int | datetime.datetime | None) -> datetime.datetime | None:
+        """A moment in UTC; one that is a moment already stays."""
+        if isinstance(ms, datetime.datetime):
+            return ms
         return None if ms is None else datetime.datetime.fromtimestamp(ms / 1000, tz=datetime.UTC)
 
 

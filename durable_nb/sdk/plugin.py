@@ -10,6 +10,7 @@ An operation that ended in an earlier invocation is not told again; one that was
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
 import queue
 import threading
@@ -249,7 +250,9 @@ class PluginExecutor:
             yield end
             return
         operations = {key: operation_of(one) for key, one in state.operations.items()}
-        self._ended = {key for key, one in operations.items() if one.status.is_terminal}
+        # What this invocation found out before it began (waits that are over) is news to plugins.
+        news = state.deferred_ids
+        self._ended = {key for key, one in operations.items() if one.status.is_terminal and key not in news}
         infos = {key: OperationInfo.from_operation(one, is_replayed=True) for key, one in operations.items()}
         self._start = InvocationStartInfo(
             uuid.uuid4().hex,
@@ -263,6 +266,8 @@ class PluginExecutor:
         self._thread = threading.Thread(target=self._deliver, name="durable_nb plugins", daemon=True)
         self._thread.start()
         self._tell("on_invocation_start", self._start)
+        for key in news:
+            self._queue.put(functools.partial(self._changed, operations[key]))
         previous = state.modes.on_event
         state.modes.on_event = lambda event: self._heard(state, event, previous)
         try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from durable_nb.exceptions import DurableExecutionsError, SerDesError
 from durable_nb.sdk._qualify import qualified_name
@@ -178,6 +178,100 @@ _ENCODERS: dict[type, Callable[[Any], EncodedValue]] = {
 _PLAIN_TAGS = (TypeTag.NONE, TypeTag.BOOL, TypeTag.INT, TypeTag.FLOAT, TypeTag.STR)
 
 
+class Codec(Protocol):
+    """Encodes values of some types, decodes values of some tags."""
+
+    def encode(self, obj: Any) -> EncodedValue: ...
+
+    def decode(self, tag: TypeTag, value: Any) -> Any: ...
+
+
+class _TagCodec:
+    """The part of the tables below that belongs to some tags."""
+
+    _kind = "value"
+    _types: tuple[type, ...] = ()
+    _tags: tuple[TypeTag, ...] = ()
+
+    def encode(self, obj: Any) -> EncodedValue:
+        """The value with its tag."""
+        if not isinstance(obj, self._types) and obj is not None:
+            raise SerDesError(f"Unsupported {self._kind} type: {type(obj)}", _SERDES_ERROR)
+        return TYPE_CODEC.encode(obj)
+
+    def decode(self, tag: TypeTag, value: Any) -> Any:
+        """What `encode` was given."""
+        if tag not in self._tags:
+            raise SerDesError(f"Unknown {self._kind} tag: {tag}", _SERDES_ERROR)
+        return TYPE_CODEC.decode(tag, value)
+
+
+class PrimitiveCodec(_TagCodec):
+    """None, text, numbers and booleans."""
+
+    _kind = "primitive"
+    _types = (str, int, float, bool)
+    _tags = (TypeTag.NONE, TypeTag.STR, TypeTag.INT, TypeTag.FLOAT, TypeTag.BOOL)
+
+
+class BytesCodec(_TagCodec):
+    """Bytes, and what has a buffer: all come back as bytes."""
+
+    _kind = "bytes"
+    _types = (bytes, bytearray, memoryview)
+    _tags = (TypeTag.BYTES,)
+
+
+class UuidCodec(_TagCodec):
+    """UUIDs."""
+
+    _kind = "UUID"
+    _types = (uuid.UUID,)
+    _tags = (TypeTag.UUID,)
+
+
+class DecimalCodec(_TagCodec):
+    """Decimals."""
+
+    _kind = "decimal"
+    _types = (Decimal,)
+    _tags = (TypeTag.DECIMAL,)
+
+
+class DateTimeCodec(_TagCodec):
+    """Moments and dates."""
+
+    _kind = "datetime"
+    _types = (datetime.date,)
+    _tags = (TypeTag.DATETIME, TypeTag.DATE)
+
+
+class ContainerCodec:
+    """Lists, tuples, dicts and batch results; what is inside goes to a dispatcher."""
+
+    def __init__(self) -> None:
+        self._dispatcher: Codec | None = None
+
+    def set_dispatcher(self, dispatcher: Codec) -> None:
+        """Say who encodes what is inside."""
+        self._dispatcher = dispatcher
+
+    @property
+    def dispatcher(self) -> Codec:
+        """Who encodes what is inside."""
+        if self._dispatcher is None:
+            raise DurableExecutionsError("ContainerCodec has no dispatcher: call set_dispatcher first")
+        return self._dispatcher
+
+    def encode(self, obj: Any) -> EncodedValue:
+        """The container with its tag."""
+        return self.dispatcher.encode(obj)
+
+    def decode(self, tag: TypeTag, value: Any) -> Any:
+        """What `encode` was given."""
+        return self.dispatcher.decode(tag, value)
+
+
 class TypeCodec:
     """Encodes by type, decodes by tag."""
 
@@ -246,6 +340,8 @@ TYPE_CODEC = TypeCodec()
 
 
 def _from_envelope(data: Any) -> Any:
+    if isinstance(data, EncodedValue):
+        return TYPE_CODEC.decode(data.tag, data.value)
     if not isinstance(data, dict) or TYPE_TOKEN not in data or VALUE_TOKEN not in data:
         raise SerDesError('Malformed envelope: it has no "t" or no "v"', _SERDES_ERROR)
     try:
@@ -285,7 +381,7 @@ class ExtendedTypeSerDes(SerDes[Any]):
     def deserialize(self, data: str, context: SerDesContext | None = None) -> Any:  # noqa: ARG002
         parsed = json.loads(data)
         # A bare object can only be an envelope: user dicts always travel inside one.
-        return _from_envelope(parsed) if isinstance(parsed, dict) else parsed
+        return parsed if SerDes.is_primitive(parsed) else _from_envelope(parsed)
 
 
 DEFAULT_JSON_SERDES: SerDes[Any] = JsonSerDes()
@@ -330,15 +426,22 @@ __all__ = [
     "TYPE_CODEC",
     "TYPE_TOKEN",
     "VALUE_TOKEN",
+    "BytesCodec",
     "BytesSerDes",
+    "Codec",
+    "ContainerCodec",
+    "DateTimeCodec",
+    "DecimalCodec",
     "EncodedValue",
     "ExtendedTypeSerDes",
     "JsonSerDes",
     "PassThroughSerDes",
+    "PrimitiveCodec",
     "SerDes",
     "SerDesContext",
     "TypeCodec",
     "TypeTag",
+    "UuidCodec",
     "deserialize",
     "serialize",
 ]

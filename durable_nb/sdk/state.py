@@ -310,6 +310,12 @@ class ExecutionState:
             self._apply(event)
         self._tell(event)
 
+    @property
+    def deferred_ids(self) -> set[str]:
+        """Operations with events that are not on disk yet."""
+        with self._lock:
+            return {event.operation_id for event in self._deferred}
+
     def flush(self) -> None:
         """Write what was deferred."""
         with self._lock:

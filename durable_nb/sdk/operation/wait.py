@@ -16,7 +16,7 @@ from durable_nb.sdk.operation._frame import Frame
 def check_seconds(seconds: int) -> None:
     """Raise when a wait is shorter or longer than is allowed."""
     if not 1 <= seconds <= MAX_WAIT_SECONDS:
-        raise ValidationError(f"a wait takes 1 to {MAX_WAIT_SECONDS} seconds, not {seconds}")
+        raise ValidationError(f"duration must be at least 1 second and at most {MAX_WAIT_SECONDS}, not {seconds}")
 
 
 def wait(frame: Frame, seconds: int) -> None:
