@@ -29,6 +29,7 @@ from cloudpickle import cloudpickle
 
 from durable_nb.snapshot._digest import Encoder, NotCanonical, digest_text
 from durable_nb.snapshot._digest_rules import function_parts
+from durable_nb.snapshot._module_objects import ModuleObjects
 
 _PRIVATE = frozenset({"_abc_impl", "_abc_cache", "_abc_registry", "_abc_negative_cache", "_abc_negative_cache_version"})
 
@@ -112,6 +113,7 @@ class Definitions:
         self._code_seen: dict[int, dict[str, int]] = {}
         self._busy: dict[int, int] = {}
         self._function_seen: dict[int, tuple[weakref.ref[Any], tuple[Any, ...]]] = {}
+        self.module_objects = ModuleObjects()
         self._held: list[Any] = []
         self._vouched: dict[int, weakref.ref[type]] = {}
         self.copies: dict[str, Any] = {}
@@ -205,6 +207,7 @@ class Definitions:
 
     def note(self, values: Iterable[Any]) -> None:
         """First sight of whatever among `values` is a definition, in the order given."""
+        self.module_objects.refresh()
         for value in values:
             known = self._ids.get(id(value))
             if known is not None and known[0]() is value:

@@ -62,6 +62,7 @@ class GroupPickler(pickle.Pickler):
         root: the class or function to write by value (for the table of definitions).
         strict: raise at the first obstacle instead of standing in for it.
         spared: types whose instances are left out and stand for themselves (`standing`).
+        modules: False writes objects of local modules by value.
     """
 
     dispatch_table = _TABLE
@@ -76,6 +77,7 @@ class GroupPickler(pickle.Pickler):
         root: Any = None,
         strict: bool = False,
         spared: frozenset[type] = frozenset(),
+        modules: bool = True,
     ) -> None:
         super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
         self.definitions = definitions
@@ -99,6 +101,9 @@ class GroupPickler(pickle.Pickler):
         self._sorts: dict[type, Kind] = dict.fromkeys(ATOMS, Kind.ATOM)
         self._sorts.update(dict.fromkeys(spared, Kind.SPARED))
         self.standing: dict[str, Any] = {}
+        self._module_objects = definitions.module_objects if modules else None
+        self.module_values: dict[str, Any] = {}
+        """Objects of local modules that were met, by place."""
         # Plain functions, not bound methods: a pickler in a reference cycle would hold the user's memory until
         # a collection, and a collection that meets exported buffers in a cycle can crash the interpreter.
         self._rules: dict[type, Rule] = {}
@@ -135,6 +140,8 @@ class GroupPickler(pickle.Pickler):
         if sort is Kind.MUTABLE:
             if self._expected and self._expected.get(id(value)):
                 return self._shadow(value)
+            if self._module_objects and self._module_objects.place_of(value) is not None:
+                return self._module_object(value)
             self.seen[id(value)] = value
             if kind is dict:
                 return "g" if value is self.namespace else None
@@ -179,6 +186,13 @@ class GroupPickler(pickle.Pickler):
             raise CannotStore(f"{full_name(type(value))}: {why}")
         self.obstacles.setdefault(id(value), Obstacle(value, full_name(type(value)), why, kind))
         return f"x:{full_name(type(value))}:{id(value)}"
+
+    def _module_object(self, value: Any) -> str:
+        """An object that a local module holds: a reference, whatever its content."""
+        module, attribute = self.definitions.module_objects.place_of(value) or ("", "")
+        self.modules.add(module.partition(".")[0])
+        self.module_values[f"{module}.{attribute}"] = value
+        return f"q:{module}:{attribute}"
 
     def _listed_instance(self, value: Any) -> Any:
         kind = type(value)

@@ -544,6 +544,13 @@ PARTS: Sequence[Part] = (
 )
 
 
+def settle_generators(before: ProcessState) -> None:
+    """Generators that were unseeded before still are: what moved them was an import, which is run in every process."""
+    for part in PARTS:
+        if isinstance(part, _Generator) and before.versions.get(part.name) == "unseeded":
+            part.note_start()
+
+
 # --- what a package looks like before anybody used it ----------------------------------------------------------------
 
 

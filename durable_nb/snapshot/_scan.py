@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import secrets
 import sys
 import warnings
@@ -23,6 +24,22 @@ from durable_nb.snapshot._pickle import GroupPickler
 
 TRACK_CHUNKS_FROM = 4 << 20
 """Bytes from which on the chunk digests of a buffer are kept, to store only chunks that changed."""
+
+
+_SECRET_NAME = re.compile(
+    r"(.*_)?(api_?key|secret(_?key)?|pass(word|wd|phrase)|pwd|credentials?|(access|private|signing|encryption)_?key"
+    r"|(access|api|auth|bearer|bot|refresh|session|github|gh|gitlab|hf|slack|openai|aws)_?token)(_.*)?"
+    r"|([A-Z0-9]+_)+(TOKEN|KEY)",
+    re.IGNORECASE,
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """True for variables that are called like a secret. `token` or `key` alone is what loops call their words."""
+    found = _SECRET_NAME.fullmatch(name)
+    if found is None:
+        return False
+    return name.isupper() or not re.fullmatch(r"([a-z0-9]+_)+(token|key)", name) or found[2] is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,8 @@ class Scan:
     """Types that were reduced by their own rule: what a round trip must check."""
     known: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Digests of memory by address and size, valid only right after the scan."""
+    module_states: dict[str, str] = field(default_factory=dict)
+    """States of the objects of local modules that the group refers to, by place."""
     chunks: dict[tuple[int, int], list[bytes]] = field(default_factory=dict)
     """Of large memory, the digests of each 1 MiB; valid only right after the scan."""
 
@@ -182,6 +201,11 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
     references = pickler.references
     owners, modules, custom = pickler.owners, frozenset(pickler.modules), tuple(pickler.custom)
+    held = {} if not hashing else dict(pickler.module_values)
+    module_states = {place: _module_state(place, value, definitions) for place, value in held.items()}
+    scanner.writer.hash.update(repr(sorted(module_states.items())).encode())
+    held.clear()
+    pickler.module_values.clear()
     pickler.close()
     del weak_targets, found, kept
     item = value = None
@@ -207,8 +231,25 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         nbytes=scanner.writer.nbytes,
         custom=custom,
         known=scanner.known,
+        module_states=module_states,
         chunks=scanner.chunks,
     )
+
+
+def _module_state(place: str, value: Any, definitions: Definitions) -> str:
+    """The content of a module's object, by a pass of its own: what it cannot store is no problem of the group."""
+    writer = _HashWriter(on=True)
+    pickler = GroupPickler(writer, definitions, buffer_callback=None, modules=False)
+    with quiet_warnings():
+        try:
+            pickler.dump(value)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - what cannot be looked into counts by its identity
+            return f"{place}:{id(value)}"
+        finally:
+            pickler.close()
+    return writer.hash.hexdigest()
 
 
 def _state(scanner: _Scanner, problems: list[Problem]) -> str:
@@ -250,6 +291,10 @@ def _problems(
     for obstacle in scanner.pickler.obstacles.values():
         name, path = _place(pairs, obstacle.target)
         found.append(Problem(name, obstacle.type_name, path, obstacle.why, obstacle.kind is not Kind.HANDLE))
+    for name, value in pairs:
+        if type(value) in (str, bytes) and len(value) and is_secret_name(name):
+            why = "its name says that it is a secret, and secrets are never written"
+            found.append(Problem(name, _type_name(value), name, why, changes_when_touched=False))
     for name, value, why in scanner.failures:
         found.append(Problem(name, _type_name(value), name, why))
     for name, targets in weak.items():

@@ -18,6 +18,7 @@ Invariants.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 import weakref
@@ -146,6 +147,7 @@ class Tracker:
         self._groups: dict[str, Group] = {}
         self._index: dict[int, Group] = {}
         self._shadow_groups: dict[int, Group] = {}
+        self._module_states: dict[str, str] = {}
         self._shadow_index: dict[int, set[int]] = {}
         self._versions: dict[str, Version] = {}
         self._dirty: set[str] = set()
@@ -417,6 +419,7 @@ class Tracker:
 
     def _remember(self, group: Group) -> None:
         assert group.scan is not None
+        self._module_states.update(group.scan.module_states)
         for ids in group.scan.mutables.values():
             for key in ids:
                 self._index[key] = group
@@ -484,6 +487,7 @@ class Tracker:
             scans.append(absorbed.scan if absorbed.scan is not None else self._scan(absorbed.names))
         changed = []
         for names, found in self._components(bindings, units, scans):
+            found = self._with_module_changes(names, found)
             group = Group(names, found)
             old_names, old_state = states.get(names[0], ((), None))
             same = old_names == names and not rebound.intersection(names) and old_state == found.state
@@ -493,6 +497,16 @@ class Tracker:
             if not same or old_state is None or found.changes_when_touched:
                 changed.append(group)
         return changed + self._class_users(changed)
+
+    def _with_module_changes(self, names: tuple[str, ...], found: Scan) -> Scan:
+        """The scan, with a problem for each object of a local module that is not what it was."""
+        problems = []
+        for place, state in found.module_states.items():
+            if self._module_states.setdefault(place, state) != state:
+                why = f"{place} belongs to a module: only running the cell again changes it in a new process"
+                problems.append(Problem(names[0], "module object", names[0], why, changes_when_touched=False))
+            self._module_states[place] = state
+        return dataclasses.replace(found, problems=(*found.problems, *problems)) if problems else found
 
     def _absorbed(self, scans: list[Scan]) -> list[Group]:
         """Untouched groups that what the cell made is linked to."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from durable_nb.exceptions import NotStorableError
@@ -123,3 +125,39 @@ def test_a_forced_run_makes_a_new_lineage_only_for_what_can_be_stored() -> None:
         exec(source, notebook.names)
         texts.append(notebook.tracker.after(before, names, fingerprint="f", nonce=nonce).changed["g"].text)
     assert texts[0] == texts[1]
+
+
+def test_an_object_of_a_local_module_stays_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "our_settings.py").write_text("TABLE = {'a': 1}\nLIST = [1]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    notebook = Namespace()
+    notebook.run("import our_settings\ntable = our_settings.TABLE\nbox = {'t': table}")
+    assert notebook.problems() == []
+    new = notebook.reborn()
+    import our_settings  # type: ignore[import-not-found]
+
+    assert new["table"] is our_settings.TABLE is new["box"]["t"]
+    notebook.run("table['b'] = 2")
+    assert "belongs to a module" in notebook.last["problems"][0]["why"]
+    notebook.run("z = table['b']")
+    assert notebook.problems() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["API_KEY", "db_password", "github_token", "secret_key", "AWS_SECRET_ACCESS_KEY", "MY_TOKEN"]
+)
+def test_a_secret_is_not_stored_and_not_digested(name: str) -> None:
+    notebook = Namespace()
+    notebook.run(f"{name} = 'hunter2-hunter2'")
+    assert notebook.problems() == [name]
+    assert notebook.tracker.version(name).kind == "lineage"
+    assert b"hunter2" not in notebook.manifests[-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "key", "monkey", "tokens", "sort_key", "next_token", "keyword", "passed", "author"]
+)
+def test_ordinary_names_are_no_secrets(name: str) -> None:
+    notebook = Namespace()
+    notebook.run(f"{name} = 'word'")
+    assert notebook.problems() == []
