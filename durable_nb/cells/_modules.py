@@ -388,6 +388,10 @@ ModuleState = dict[str, object]
 """Attribute to the value (kept, so that its id stays its own) and, for plain data, what it holds."""
 
 
+_SHELLS = frozenset({"sys", "builtins", "warnings", "readline", "__main__"})
+"""Modules in which the shell itself sets attributes around each cell, and whose state has versions of its own."""
+
+
 def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
     """The attributes of a module as `changed` compares them.
 
@@ -396,6 +400,8 @@ def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
             there, so for them only public bindings count; a private container of a local module is a cache too.
     """
     state: ModuleState = {}
+    if module.__name__ in _SHELLS:
+        return state
     for name, value in list(vars(module).items()):
         private = name.startswith("_")
         if name.startswith("__") or (private and not local) or isinstance(value, ModuleType):

@@ -54,7 +54,10 @@ def cell_uses(tree: ast.Module) -> Uses:
     if isinstance(known, Uses):
         return known
     walker = _Walker()
-    walker.statements(tree.body)
+    try:
+        walker.statements(tree.body)
+    except RecursionError:
+        walker.uses.everything = "code that is nested too deeply to be read"
     tree._durable_uses = walker.uses  # type: ignore[attr-defined]
     return walker.uses
 

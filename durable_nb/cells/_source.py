@@ -44,6 +44,8 @@ def canonical(transformed: str, raw: str) -> str:
     if tree is None:
         return transformed
     text = _unparse(tree)
+    if text is None:
+        return transformed
     semicolon = _ends_in_semicolon(transformed)
     if semicolon is None:
         semicolon = _ends_in_semicolon(raw)
@@ -53,14 +55,16 @@ def canonical(transformed: str, raw: str) -> str:
     return text
 
 
-def _unparse(tree: ast.Module) -> str:
+def _unparse(tree: ast.Module) -> str | None:
+    """The source of a tree; None for one that is nested too deeply to be written."""
     try:
         if any(isinstance(node, ast.Call) and as_magic(node) for node in ast.walk(tree)):
             tree = _CanonicalMagics().visit(ast.parse(ast.unparse(tree)))
         return ast.unparse(tree)
-    except _UNPARSABLE:
-        # Python 3.11 cannot write some nested f-strings back.
-        return ast.dump(tree)
+    except (RecursionError, MemoryError):
+        return None
+    except (SyntaxError, ValueError):
+        return ast.dump(tree)  # Python 3.11 cannot write some nested f-strings back
 
 
 class _CanonicalMagics(ast.NodeTransformer):
@@ -74,6 +78,8 @@ class _CanonicalMagics(ast.NodeTransformer):
         if body is None:
             return node
         text = canonical(call.body, call.body) if parse(call.body) is not None else _unparse(body)
+        if text is None:
+            return node
         if parse(call.body) is None and call.body.rstrip().endswith(";"):
             text += ";"
         node.args[2] = ast.Constant(text)
@@ -155,7 +161,10 @@ def is_declarative(tree: ast.Module) -> bool:
     or metaclasses except a few of the standard library that have no effect besides the class itself. A cell
     without any statement counts too.
     """
-    return all(_declares(statement) for statement in tree.body)
+    try:
+        return all(_declares(statement) for statement in tree.body)
+    except RecursionError:
+        return False
 
 
 def _declares(node: ast.stmt) -> bool:

@@ -97,7 +97,7 @@ def test_a_broken_local_source_has_a_version_all_the_same(project: Path) -> None
 def test_distributions_come_with_what_they_require() -> None:
     versions = Distributions().versions({"pandas.core.frame", "json", "__main__", "no_such_package"})
     assert versions["pandas"] == importlib.metadata.version("pandas")
-    assert {"numpy", "python-dateutil", "six"} <= set(versions)
+    assert {"numpy", "python-dateutil"} <= set(versions)
     assert "pytest" not in versions
 
 
@@ -143,6 +143,12 @@ def test_contents_count_in_local_modules_only() -> None:
     some._cache["b"] = 1
     assert changed(local, module_state(some, local=True)) == ["table"]
     assert changed(installed, module_state(some)) == []
+
+
+def test_what_the_shell_sets_around_each_cell_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = module_state(sys)
+    monkeypatch.setattr(sys, "displayhook", print)
+    assert changed(before, module_state(sys)) == []
 
 
 def test_lazy_imports_of_a_package_are_no_change() -> None:

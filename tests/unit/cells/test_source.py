@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable_nb.cells import Ordinals, canonical, identity, is_declarative, parse, session_magic
+from durable_nb.cells import Ordinals, analyse, canonical, identity, is_declarative, parse, session_magic
 
 
 def same(a: str, b: str) -> bool:
@@ -70,6 +70,10 @@ def test_a_nested_f_string_that_cannot_be_written_back_still_has_a_form() -> Non
 def test_text_of_any_depth_has_an_identity() -> None:
     deep = "(" * 150 + "1" + ")" * 150 + "+1" * 5000
     assert len(identity(canonical(deep, deep), None)) == 32
+    tree = parse("x = " + "[" * 90 + "]" * 90 + "\ny = " + "-" * 900 + "k")
+    assert tree is not None
+    assert not is_declarative(tree)
+    assert "k" in analyse(tree, {}).names or analyse(tree, {}).everything
 
 
 def test_a_step_name_replaces_the_source() -> None:
