@@ -27,6 +27,8 @@ from durable_nb.cli._save import read_notebook
 from durable_nb.history import first_line
 
 ROOT = Path(__file__).resolve().parent.parent
+# These say nothing new: a declaration is run every time, since running it is cheaper than storing it.
+REASONS = {"replayed": "", "declared": "only declares"}
 STYLES = {"replayed": "green", "executed": "cyan", "failed": "red", "not_durable": "yellow"}
 
 
@@ -92,7 +94,7 @@ def table(labels: Sequence[str], first: Outcome, second: Outcome, killed_in: int
             duration(was.wall) if was else "–",
             _word(cell),
             duration(cell.wall),
-            Text("" if cell.status == "replayed" else cell.reason),
+            Text(REASONS.get(cell.status, cell.reason)),
         )
     return shown
 

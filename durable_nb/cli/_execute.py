@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import math
 import os
 import re
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +40,8 @@ __all__ = ["CellReport", "NotebookRun", "Outcome"]
 _WRITE_SHARE = 20
 """After a replayed cell the notebook is written only when this many times the cost of a write has passed: writing 500
 replayed cells one by one would cost more than replaying them, and the store has their outputs anyway."""
+
+_PR_SET_PDEATHSIG = 1
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -180,7 +184,7 @@ class NotebookRun:
     async def _execute(self, log: Any) -> None:
         environment = {**_inherited(), **self._environment, "JPY_SESSION_NAME": str(self._path)}
         client = self._client
-        async with client.async_setup_kernel(env=environment, stdout=log, stderr=log):
+        async with client.async_setup_kernel(env=environment, stdout=log, stderr=log, **_bound_to_us()):
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
             assert client.kc is not None
             info = await client.async_wait_for_reply(await _resolved(client.kc.kernel_info()))
@@ -288,6 +292,22 @@ def _no_kernel(name: str) -> str:
 def _inherited() -> dict[str, str]:
     """Our environment, less what tells a kernel that somebody else started it."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("JPY_", "PYTEST_"))}
+
+
+def _bound_to_us() -> dict[str, Any]:
+    """Let the kernel die with this process, however it dies.
+
+    ipykernel looks for its parent once a second, and not at all while a cell is blocked in C code. A kernel that
+    outlives us holds the notebook: the next run, started at once, could replay but not save.
+    """
+    if sys.platform != "linux":
+        return {}
+    prctl = ctypes.CDLL(None).prctl
+
+    def preexec() -> None:  # between fork and exec: nothing but the call
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return {"preexec_fn": preexec}
 
 
 async def _resolved(value: Any) -> Any:

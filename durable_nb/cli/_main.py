@@ -15,7 +15,7 @@ from durable_nb.exceptions import DurableExecutionsError
 
 __all__ = ["main"]
 
-VERBS = ("run", "ls", "show", "why", "resolve", "forget", "verify", "invoke", "worker", "callback", "cancel")
+VERBS = ("run", "plan", "ls", "show", "why", "resolve", "forget", "verify", "invoke", "worker", "callback", "cancel")
 """Modules of this package that have a `register(app)`, in the order of the help text."""
 
 

@@ -37,7 +37,8 @@ def _send(store: str | None, act: Callable[[CallbackSender], None]) -> int:
 def success(
     callback_id: CallbackId,
     result: Annotated[
-        str | None, typer.Option("--result", metavar="TEXT", help="What `result()` gives; text unless the code decodes it.")
+        str | None,
+        typer.Option("--result", metavar="TEXT", help="What `result()` gives; text unless the code decodes it."),
     ] = None,
     store: StoreOption = None,
 ) -> int:
@@ -62,5 +63,3 @@ def failure(
 def heartbeat(callback_id: CallbackId, store: StoreOption = None) -> int:
     """Say that the work goes on."""
     return _send(store, lambda sender: sender.heartbeat(callback_id))
-
-

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 
 from tests.acceptance.story import DECLARED, EXECUTED, REPLAYED, Story
-from tests.notebook.harness import Bench, Kernel, run_all
+from tests.notebook.harness import LIMIT, Bench, Kernel, run_all
 from tests.notebook.runners import durable_nb, jupyter_execute, nbval, papermill
 
 pytestmark = pytest.mark.kernel
@@ -23,7 +26,7 @@ CELLS = [
 
 def test_all_cells_are_replayed_by_a_fresh_kernel(bench: Bench) -> None:
     story = Story(bench, probes=["rows", "total", "root"])
-    assert story.verdicts(CELLS) == [DECLARED, *[EXECUTED] * 4]
+    assert story.verdicts(CELLS, compare=True) == [DECLARED, *[EXECUTED] * 4]
     assert story.verdicts(CELLS) == [DECLARED, *[REPLAYED] * 4]
 
 
@@ -74,7 +77,7 @@ def test_the_reply_says_what_became_of_the_cell(bench: Bench) -> None:
     assert first.durable["attempt"] == 1
     assert first.durable["bytes"] > 0
     assert first.durable["saved_seconds"] == 0
-    assert second.durable["saved_seconds"] == first.durable["seconds"]
+    assert 0 <= second.durable["saved_seconds"] <= first.durable["seconds"]
     json.dumps([first.durable, second.durable])
 
 
@@ -127,6 +130,24 @@ def test_durable_nb_run_resumes_and_says_so(bench: Bench) -> None:
     assert ran.texts()[:3] == died.texts()[:3]
     shown = json.loads(durable_nb(bench, "show", "a.ipynb", "--json").stdout)
     assert [op["number"] for op in shown["operations"]] == [2, 3, 4]
+
+
+def test_a_run_that_is_killed_itself_is_resumed_at_once(bench: Bench) -> None:
+    """The kernel of the killed command does not stand in the way of the next one."""
+    slow = "import pathlib, time\nif not pathlib.Path('go').exists():\n    pathlib.Path('in').touch()\n    time.sleep(600)\nprint('done')"
+    bench.notebook("a.ipynb", [*UNIQUE, slow])
+    argv = [sys.executable, "-m", "durable_nb.cli", "run", "a.ipynb", "-q"]
+    with subprocess.Popen(argv, cwd=bench.root, env=bench.environment()) as process:
+        deadline = time.monotonic() + LIMIT
+        while not (bench.root / "in").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        bench.write("go", "")
+        process.kill()
+    ran = durable_nb(bench, "run", "a.ipynb", "--json")
+    assert ran.code == 0, ran.stderr
+    assert [cell["status"] for cell in json.loads(ran.stdout)["cells"]] == [DECLARED, REPLAYED, REPLAYED, EXECUTED]
 
 
 def test_fresh_runs_everything_again(bench: Bench) -> None:

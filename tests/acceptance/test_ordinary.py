@@ -66,7 +66,7 @@ def test_a_cell_that_the_plain_kernel_runs_runs(bench: Bench, kernel: Kernel, so
 
 def test_input_is_asked_once_and_its_answer_is_kept(kernel: Kernel) -> None:
     source = "name = input('who? ')\nprint('hello', name)"
-    assert kernel.run(source, answers=["me"]).stdout == "hello me\n"
+    assert kernel.run(source, answers=["me"]).expect_ok().stdout == "hello me\n"
     kernel.restart()
     again = kernel.run(source)
     assert again.stdout == "hello me\n"

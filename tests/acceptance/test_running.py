@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.story import DECLARED, EXECUTED, FAILED, NOT_DURABLE, REPLAYED, Story
-from tests.notebook.harness import Bench, Kernel, kernels, run_all
+from tests.notebook.harness import Bench, CellResult, Kernel, Pending, kernels, run_all
 from tests.notebook.runners import durable_nb
 
 pytestmark = pytest.mark.kernel
@@ -72,15 +72,23 @@ def test_attempts_and_delay_survive_a_kill_during_the_count_down(bench: Bench, c
     bench.notebook("a.ipynb", [COUNT, slow])
     with Kernel(bench, notebook="a.ipynb") as kernel:
         kernel.run(COUNT).expect_ok()
-        pending = kernel.execute(slow)
+        kernel.execute(slow)
         wait_for_event(bench, "RETRY_SCHEDULED", kernel)
         kernel.kill()
     with Kernel(bench, notebook="a.ipynb") as kernel:
         kernel.run(COUNT).expect_ok()
-        pending = kernel.execute(slow).wait_started()
-        kernel.interrupt()
-        assert pending.result().status == "error"
+        assert interrupted(kernel, kernel.execute(slow)).status == "error"
     assert counts(counted)["try"] == 1, "the second kernel waits for the time that the first one set"
+
+
+def interrupted(kernel: Kernel, pending: Pending) -> CellResult:
+    """The end of a cell under a stop button that is pressed until it works: a press before it has begun is lost."""
+    pending.wait_started()
+    for _ in range(60):
+        kernel.interrupt()
+        if pending.ended_within(1.0):
+            break
+    return pending.result()
 
 
 def wait_for_event(bench: Bench, kind: str, kernel: Kernel) -> None:
@@ -197,7 +205,7 @@ def test_an_attempt_over_its_time_out_fails_with_step_timeout_error(bench: Bench
         ("max-attempts=0", "max-attempts"),
         ("max-attemps=3", "max-attempts"),
         ("initial-delay=soon", "initial-delay"),
-        ("retry-on=NoSuchError", "NoSuchError"),
+        ("retry-on=NoSuchError", "nosucherror"),
         ("at-most-once", "name"),
         ("name=pay at-most-once max-attempts=3", "retry-on"),
         ("jitter=some", "jitter"),
@@ -209,7 +217,7 @@ def test_bad_options_are_told_before_anything_runs(bench: Bench, options: str, s
         for source in (f"# durable: {options}\nran = True", _as_magic(options)):
             result = kernel.run(source)
             assert result.status == "error", source
-            assert says in result.stderr + str(result.evalue), source
+            assert says in (result.stderr + str(result.evalue)).lower(), source
         assert kernel.value("'ran' in globals()") == "False"
 
 

@@ -194,6 +194,13 @@ class Pending:
         self._kernel._until(lambda: self.msg_id in self._kernel.busy or self.done, "busy")
         return self
 
+    def ended_within(self, seconds: float) -> bool:
+        """Whether the cell ends in this time; for a test that acts again when it does not."""
+        deadline = time.monotonic() + seconds
+        while not self.done and time.monotonic() < deadline:
+            self._kernel._pump(0.05)
+        return self.done
+
     def result(self) -> CellResult:
         self._kernel._until(lambda: self.done, f"the end of {self.source!r}")
         assert self.reply is not None

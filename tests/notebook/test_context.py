@@ -58,6 +58,8 @@ def test_one_statement_is_a_step_of_its_own_in_an_unmarked_cell(bench: Bench, co
     first = run_all(bench, cells, spec="python3", probes=["n", "v"])
     assert all(cell.status == "ok" for cell in first.cells), [cell.evalue for cell in first.cells]
     assert first.probes == {"n": "1", "v": "5"}
-    again = run_all(bench, cells, spec="python3", probes=["n", "m", "v", "[x for x in globals() if 'durable_value' in x]"])
+    again = run_all(
+        bench, cells, spec="python3", probes=["n", "m", "v", "[x for x in globals() if 'durable_value' in x]"]
+    )
     assert list(again.probes.values()) == ["1", "1", "5", "[]"]
     assert again.cells[3].result == first.cells[3].result == "3"

@@ -20,7 +20,7 @@ from tests.notebook.runners import Ran, durable_nb
 
 pytestmark = pytest.mark.kernel
 
-SLEEP = "import pathlib, time\npathlib.Path(r'{flag}').touch()\ntime.sleep(600)"
+SLEEP = "import pathlib, time\npathlib.Path(r'{flag}').write_text('x')\ntime.sleep(600)"
 
 
 def plain(bench: Bench, cells: list[Any], *options: str, name: str = "a.ipynb") -> Ran:
@@ -46,7 +46,7 @@ def running(bench: Bench, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 def wait_for(flag: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + LIMIT
-    while not flag.exists():
+    while not flag.exists() or not flag.stat().st_size:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, f"{flag} did not appear"
         time.sleep(0.02)
@@ -149,5 +149,21 @@ def test_a_killed_run_leaves_a_whole_notebook_with_all_that_was_done(bench: Benc
     with running(bench, "run", "a.ipynb", "--kernel", "python3", "-o", "out.ipynb") as process:
         wait_for(flag, process)
         process.kill()
+        process.wait()
     book = json.loads((bench.root / "out.ipynb").read_text())
     assert [cell["outputs"][0]["text"] for cell in book["cells"][:2]] == [["one\n"], ["two\n"]]
+
+
+def test_the_kernel_dies_with_a_killed_run(bench: Bench, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    source = f"import os, pathlib, time\npathlib.Path(r'{flag}').write_text(str(os.getpid()))\ntime.sleep(600)"
+    bench.notebook("a.ipynb", [source], kernel="python3")
+    with running(bench, "run", "a.ipynb", "--kernel", "python3") as process:
+        wait_for(flag, process)
+        pid = int(flag.read_text() or 0)
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + LIMIT
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline, "the kernel outlived the command that started it"
+        time.sleep(0.02)
