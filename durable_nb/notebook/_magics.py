@@ -15,6 +15,7 @@ from durable_nb.notebook._shell import ShellHooks
 
 HELP = """\
 %durable status                the steps of this notebook, this session's first
+%durable plan                  what Run All would replay or run, and why (the saved notebook; runs nothing)
 %durable why [STEP]            why a cell was replayed or run, as a diff; without STEP the last one
 %durable history [STEP]        what was recorded for a step
 %durable rerun STEP            run it the next time, whatever is recorded

@@ -38,6 +38,18 @@ class Manager:
             saved = sum(cell.report.saved_seconds for cell in session.done if cell.report is not None)
             print(f"{duration(saved)} of work came from checkpoints")
 
+    def do_plan(self, arguments: Sequence[str]) -> None:
+        """What Run All would do on a fresh kernel, as the notebook was last saved."""
+        from durable_nb.foresight import foresee
+        from durable_nb.notebook._plan_view import show_plan
+
+        _none(arguments)
+        self._session.open()
+        path = self._session.notebook_path
+        if path is None:
+            raise ValidationError("nobody told which notebook this is; ask with: durable-nb plan NOTEBOOK")
+        show_plan(foresee(path, every_cell=self._session.every_cell or None))
+
     def do_why(self, arguments: Sequence[str]) -> None:
         """Why a cell was replayed or run."""
         if arguments:

@@ -115,6 +115,13 @@ class Session:
             self._world = self.book.world = World(project, [store], key, self._before_read)
         return self._world
 
+    @property
+    def notebook_path(self) -> Path | None:
+        """The file of this notebook; None when nobody told."""
+        _ = self.world
+        notebook = self._location.notebook if self._location is not None else None
+        return notebook.path if notebook is not None else None
+
     def open(self) -> None:
         """Open the store of this notebook; without one, cells run and are not durable."""
         world = self.world

@@ -226,7 +226,7 @@ class ShellHooks:
         """Run the statements, or give a checkpoint back instead."""
         original = self._original["run_ast_nodes"]
         request, self._pending = self._pending, None
-        if request is None or self._running is not None or _is_ours(nodelist):
+        if request is None or self._running is not None or only_manages(nodelist):
             return await original(nodelist, cell_name, *args, **keywords)
 
         async def run() -> bool:
@@ -387,7 +387,7 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _is_ours(nodelist: list[ast.stmt]) -> bool:
+def only_manages(nodelist: list[ast.stmt]) -> bool:
     """A cell of nothing but `%durable …` lines manages steps, and is none."""
     calls: list[MagicCall | None] = [as_magic(node.value) if isinstance(node, ast.Expr) else None for node in nodelist]
     return bool(calls) and all(call is not None and call.name == "durable" for call in calls)

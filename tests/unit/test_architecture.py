@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "events", "running"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
-    ("history", "runtime"),
+    ("history", "runtime", "foresight"),
     ("widgets", "distributed", "testing"),
     ("notebook", "cli"),
 )
@@ -31,6 +31,7 @@ ROW_OF = {package: number for number, row in enumerate(ROWS) for package in row}
 # Said aloud in the design: these may use less than their row, or a neighbour.
 ONLY: dict[str, set[str]] = {
     "history": {"abc", "events"},
+    "foresight": {"exceptions"},
     "widgets": {"history"},
     "distributed": {"abc", "runtime"},
 }
