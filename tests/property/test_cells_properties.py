@@ -24,13 +24,9 @@ INDENT = "    "
 NAME = st.sampled_from(NAMES)
 
 
-def name() -> st.SearchStrategy[str]:
-    return NAME
-
-
 @functools.cache
 def expression(depth: int) -> st.SearchStrategy[str]:
-    atoms = st.one_of(name(), st.sampled_from(["1", "0", "'t'", "[1, 2]", "[]", "None"]))
+    atoms = st.one_of(NAME, st.sampled_from(["1", "0", "'t'", "[1, 2]", "[]", "None"]))
     if depth == 0:
         return atoms
     inner = expression(depth - 1)
@@ -40,15 +36,15 @@ def expression(depth: int) -> st.SearchStrategy[str]:
         st.builds("({} and {})".format, inner, inner),
         st.builds("({} if {} else {})".format, inner, inner, inner),
         st.builds("({} < {} < {})".format, inner, inner, inner),
-        st.builds("({} := {})".format, name(), inner),
-        st.builds("[{} for {} in {} if {}]".format, inner, name(), inner, inner),
-        st.builds("list({} for {} in {})".format, inner, name(), inner),
-        st.builds("(lambda {}={}: {})".format, name(), inner, inner),
-        st.builds("{}({})".format, name(), inner),
-        st.builds("{}.part".format, name()),
-        st.builds("f'{{{}!r}}'".format, name()),
-        st.builds("globals()[{!r}]".format, name()),
-        st.builds("eval({!r})".format, name()),
+        st.builds("({} := {})".format, NAME, inner),
+        st.builds("[{} for {} in {} if {}]".format, inner, NAME, inner, inner),
+        st.builds("list({} for {} in {})".format, inner, NAME, inner),
+        st.builds("(lambda {}={}: {})".format, NAME, inner, inner),
+        st.builds("{}({})".format, NAME, inner),
+        st.builds("{}.part".format, NAME),
+        st.builds("f'{{{}!r}}'".format, NAME),
+        st.builds("globals()[{!r}]".format, NAME),
+        st.builds("eval({!r})".format, NAME),
     )
 
 
@@ -64,71 +60,102 @@ def block(draw: st.DrawFn, depth: int, *, loop: bool = False, function: bool = F
     return lines
 
 
+SIMPLE = (
+    "{target} = {expr}",
+    "{target} += {expr}",
+    "{expr}",
+    "del {target}",
+    "if a: raise ValueError(1)",
+    "import math as {target}",
+    "{target}, *{other} = [{expr}, 1]",
+    "{target}: {other} = {expr}",
+)
+IN_FUNCTION = ("return {expr}", "pass")
+IN_LOOP = ("if {expr}: break", "if {expr}: continue")
+COMPOUND = ("if", "for", "while", "try", "with", "def", "class", "match")
+
+
 @st.composite
 def statement(draw: st.DrawFn, depth: int, *, loop: bool = False, function: bool = False) -> list[str]:
-    simple = ["assign", "augment", "expression", "delete", "raise", "import", "unpack", "annotate"]
-    if loop:
-        simple += ["break", "continue"]
-    if function:
-        simple += ["return", "global"]
-    compound = ["if", "for", "while", "try", "with", "def", "class", "match", "decorated"]
-    kind = draw(st.sampled_from(simple + (compound if depth else [])))
-    expr = draw(expression(2))
-    target = draw(name())
+    forms = [*SIMPLE, *(IN_LOOP if loop else ()), *(IN_FUNCTION if function else ()), *(COMPOUND if depth else ())]
+    form = draw(st.sampled_from(forms))
+    if form in COMPOUND:
+        return draw(COMPOUNDS[form](depth - 1, loop, function))
+    if function and ": {other}" in form:
+        form = "{target} = 1"  # an annotated name must not be declared global
+    return [form.format(target=draw(NAME), other=draw(NAME), expr=draw(expression(2)))]
 
-    def body(**options: Any) -> list[str]:
-        return indent(draw(block(depth - 1, **{"loop": loop, "function": function, **options})))
 
-    match kind:
-        case "assign":
-            return [f"{target} = {expr}"]
-        case "augment":
-            return [f"{target} += {expr}"]
-        case "expression":
-            return [expr]
-        case "delete":
-            return [f"del {target}"]
-        case "raise":
-            return ["if a:", INDENT + "raise ValueError(1)"]
-        case "import":
-            return [f"import math as {target}"]
-        case "unpack":
-            return [f"{target}, *{draw(name())} = [{expr}, 1]"]
-        case "annotate":
-            return [f"{target}: {draw(name())} = {expr}"] if not function else [f"{target} = 1"]
-        case "break" | "continue":
-            return [f"if {expr}:", INDENT + kind]
-        case "return":
-            return [f"return {expr}"]
-        case "global":
-            return ["pass"]
-        case "if":
-            return [f"if {expr}:", *body(), "else:", *body()]
-        case "for":
-            return [f"for {target} in {draw(st.sampled_from(['[1, 2]', 'range(2)', '[]', expr]))}:", *body(loop=True)]
-        case "while":
-            return [f"while {draw(st.sampled_from(['True', expr]))}:", *body(loop=True), INDENT + "break"]
-        case "try":
-            handler = draw(
-                st.sampled_from(["except ValueError:", f"except Exception as {draw(name())}:", "except TypeError:"])
-            )
-            end = ["finally:", *body(loop=False)] if draw(st.booleans()) else ["else:", *body()]
-            return ["try:", *body(), handler, *body(), *end]
-        case "with":
-            manager = draw(st.sampled_from(["suppress(Exception)", "nullcontext(1)", "open('/dev/null')"]))
-            return [f"with {manager} as {target}:", *body()]
-        case "match":
-            return [f"match {expr}:", f"    case [{target}, *_]:", *indent(body()), "    case _:", *indent(body())]
-        case "class":
-            members = body(loop=False, function=False)
-            method = indent([f"def {draw(name())}(self):", *body(loop=False, function=True)])
-            return [f"class {target}:", *members, *method]
-        case _:
-            head = [f"@{draw(name())}"] if kind == "decorated" else []
-            declared = draw(st.lists(name(), max_size=2, unique=True))
-            parameter = draw(st.sampled_from([n for n in NAMES if n not in declared]))
-            declaration = [INDENT + f"global {', '.join(declared)}"] if declared else []
-            return [*head, f"def {target}({parameter}={expr}):", *declaration, *body(loop=False, function=True)]
+def body(depth: int, loop: bool, function: bool) -> st.SearchStrategy[list[str]]:
+    return block(depth, loop=loop, function=function).map(indent)
+
+
+@st.composite
+def if_else(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    inner = body(depth, loop, function)
+    return [f"if {draw(expression(2))}:", *draw(inner), "else:", *draw(inner)]
+
+
+@st.composite
+def for_loop(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    values = draw(st.one_of(st.sampled_from(["[1, 2]", "range(2)", "[]"]), expression(2)))
+    return [f"for {draw(NAME)} in {values}:", *draw(body(depth, True, function))]
+
+
+@st.composite
+def while_loop(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    test = draw(st.one_of(st.just("True"), expression(2)))
+    return [f"while {test}:", *draw(body(depth, True, function)), INDENT + "break"]
+
+
+@st.composite
+def try_block(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    inner = body(depth, loop, function)
+    handler = draw(st.sampled_from(["except ValueError:", f"except Exception as {draw(NAME)}:", "except TypeError:"]))
+    # `break` in a `finally` is deprecated.
+    end = ["finally:", *draw(body(depth, False, False))] if draw(st.booleans()) else ["else:", *draw(inner)]
+    return ["try:", *draw(inner), handler, *draw(inner), *end]
+
+
+@st.composite
+def with_block(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    manager = draw(st.sampled_from(["suppress(Exception)", "nullcontext(1)", "open('/dev/null')"]))
+    return [f"with {manager} as {draw(NAME)}:", *draw(body(depth, loop, function))]
+
+
+@st.composite
+def match_block(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    inner = body(depth, loop, function)
+    case = [f"    case [{draw(NAME)}, *_]:", *indent(draw(inner)), "    case _:", *indent(draw(inner))]
+    return [f"match {draw(expression(2))}:", *case]
+
+
+@st.composite
+def class_block(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    method = [f"def {draw(NAME)}(self):", *draw(body(depth, False, True))]
+    return [f"class {draw(NAME)}:", *draw(body(depth, False, False)), *indent(method)]
+
+
+@st.composite
+def function_block(draw: st.DrawFn, depth: int, loop: bool, function: bool) -> list[str]:
+    head = [f"@{draw(NAME)}"] if draw(st.booleans()) else []
+    declared = draw(st.lists(NAME, max_size=2, unique=True))
+    parameter = draw(st.sampled_from([n for n in NAMES if n not in declared]))
+    declaration = [INDENT + f"global {', '.join(declared)}"] if declared else []
+    start = f"def {draw(NAME)}({parameter}={draw(expression(2))}):"
+    return [*head, start, *declaration, *draw(body(depth, False, True))]
+
+
+COMPOUNDS = {
+    "if": if_else,
+    "for": for_loop,
+    "while": while_loop,
+    "try": try_block,
+    "with": with_block,
+    "match": match_block,
+    "class": class_block,
+    "def": function_block,
+}
 
 
 def program() -> st.SearchStrategy[str]:

@@ -208,7 +208,7 @@ def test_importing_a_local_module_is_no_file_input(
     monkeypatch.syspath_prepend(str(project))
     observed = watch("import watched_module")
     sys.modules.pop("watched_module")
-    assert not keys(project, observed.read) | keys(project, observed.listings) | keys(project, observed.written)
+    assert keys(project, [*observed.read, *observed.listings, *observed.written]) == set()
 
 
 def test_a_local_module_that_reads_counts_and_a_package_that_only_looks_does_not(
