@@ -29,10 +29,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from durable_nb.cells import parse_comment
 from durable_nb.cli._exit import Complaint, ExitCode
 from durable_nb.cli._format import one_line
 from durable_nb.cli._save import write_notebook
-from durable_nb.exceptions import InvalidStateError
+from durable_nb.exceptions import InvalidStateError, ValidationError
 from durable_nb.history import first_line
 
 __all__ = ["CellReport", "NotebookRun", "Outcome"]
@@ -206,7 +207,7 @@ class NotebookRun:
         assert self._client.kc is not None
         # nbclient has no argument for it: the session's default metadata goes with the next message.
         self._client.kc.session.metadata = dict(cell.metadata)
-        self._on_start(self._numbers[cell_index], len(self._numbers), first_line(cell.source))
+        self._on_start(self._numbers[cell_index], len(self._numbers), _label(cell.source))
         self._sent_at = time.monotonic()
 
     def _after(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
@@ -258,7 +259,7 @@ def _report(number: int, cell: NotebookNode, reply: Mapping[str, Any], wall: flo
     failed = reply["content"].get("status") != "ok"
     return CellReport(
         number=number,
-        label=one_line(first_line(cell.source)),
+        label=one_line(_label(cell.source)),
         status=str(said.get("status") or ("failed" if failed else "executed")),
         reason=str(said.get("reason") or ""),
         wall=round(wall, 6),
@@ -268,6 +269,15 @@ def _report(number: int, cell: NotebookNode, reply: Mapping[str, Any], wall: flo
         nbytes=int(said.get("bytes") or 0),
         decision=bool(said.get("decision")),
     )
+
+
+def _label(source: str) -> str:
+    """The step's name where its first line gives one, else the first line of code."""
+    try:
+        options = parse_comment(source)
+    except ValidationError:  # the kernel tells the user what is wrong with it
+        options = None
+    return (options.name if options is not None else None) or first_line(source)
 
 
 def _traceback(cell: NotebookNode) -> str:

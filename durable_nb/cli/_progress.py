@@ -86,9 +86,9 @@ class Progress:
         line.append(f"{duration(cell.wall):>12}  ")
         line.append(one_line(cell.label, 44))
         notes = []
-        if cell.status == "replayed" and cell.saved:
-            notes.append(f"saved {duration(cell.saved)}")
-        elif cell.reason and cell.status != "declared":
+        if cell.status == "replayed":
+            notes += [f"saved {duration(cell.saved)}"] if cell.saved else []
+        elif cell.status != "declared" and cell.reason:
             notes.append(cell.reason)
         if cell.attempt > 1:
             notes.append(f"attempt {cell.attempt}")
