@@ -189,29 +189,11 @@ class DurableContext:
     def _resolve_step_name(name: str | None, func: Callable[..., Any]) -> str | None:
         return name or getattr(func, "_original_name", None)
 
-    @contextmanager
-    def _operation(self, what: str, kind: OperationType, sub_type: str, name: str | None) -> Iterator[Frame]:
-        """The frame of the next operation, with the replay status kept right around it.
-
-        The context stops replaying before an operation that has never been there, and before a step that is not done;
-        after any other operation that was not done; and after the last one that the history has.
-        """
+    def _operation(self, what: str, kind: OperationType, sub_type: str, name: str | None) -> _Asked:
+        """The frame of the next operation, as a context manager that keeps the replay status right around it."""
         refuse_in_body(self.state, what)
-        operation_id = self._create_step_id()
-        identifier = OperationIdentifier(operation_id, sub_type, self._parent_id, name, operation_type=kind)
-        frame = Frame(self.state, identifier, self._scope, self.logger)
-        if self._replay_status is ReplayStatus.NEW:
-            yield frame
-            return
-        recorded = self.state.operations.get(operation_id)
-        done = recorded is not None and recorded.status.is_terminal
-        if recorded is None or (kind is OperationType.STEP and not done):
-            self._replay_status = ReplayStatus.NEW
-        try:
-            yield frame
-        finally:
-            if not done or self.state.operations.get(self._peek_next_operation_id()) is None:
-                self._replay_status = ReplayStatus.NEW
+        identifier = OperationIdentifier(self._create_step_id(), sub_type, self._parent_id, name, operation_type=kind)
+        return _Asked(self, Frame(self.state, identifier, self._scope, self.logger))
 
     # --- operations ------------------------------------------------------------------------------------------------
 
@@ -332,6 +314,38 @@ class DurableContext:
         sub_type = OperationSubType.CHAINED_INVOKE
         with self._operation("invoke", OperationType.CHAINED_INVOKE, sub_type, name) as frame:
             return invoke(frame, function_name, payload, config)
+
+
+class _Asked:
+    """An operation that has been asked for.
+
+    The context stops replaying before an operation that has never been there, and before a step that is not done; after
+    any other operation that was not done; and after the last one that the history has.
+    """
+
+    __slots__ = ("_context", "_done", "_frame", "_replayed")
+
+    def __init__(self, context: DurableContext, frame: Frame) -> None:
+        self._context = context
+        self._frame = frame
+        self._replayed = context.is_replaying()
+        self._done = False
+
+    def __enter__(self) -> Frame:
+        if self._replayed:
+            who = self._frame.identifier
+            recorded = self._context.state.operations.get(who.operation_id)
+            self._done = recorded is not None and recorded.status.is_terminal
+            if recorded is None or (who.operation_type is OperationType.STEP and not self._done):
+                self._context._replay_status = ReplayStatus.NEW
+        return self._frame
+
+    def __exit__(self, *_: object) -> None:
+        if not self._replayed:
+            return
+        context = self._context
+        if not self._done or context.state.operations.get(context._peek_next_operation_id()) is None:
+            context._replay_status = ReplayStatus.NEW
 
 
 def _synchronous(func: Any) -> Any:

@@ -78,7 +78,7 @@ class Logger(LoggerInterface):
 
     def with_log_info(self, info: LogInfo) -> Logger:
         """The same logger for another place."""
-        return Logger.from_log_info(self._logger, info, self._is_replaying)
+        return _PlacedLogger(self._logger, info, self._is_replaying)
 
     def with_is_replaying(self, is_replaying: Callable[[], bool]) -> Logger:
         """The same logger, silent when another context replays."""
@@ -112,6 +112,19 @@ class Logger(LoggerInterface):
     ) -> None:
         if not self._is_replaying():
             write(msg, *args, extra={**self._default_extra, **(extra or {})})
+
+
+class _PlacedLogger(Logger):
+    """Works out its extra fields when something is logged: most steps log nothing."""
+
+    def __init__(self, logger: LoggerInterface, info: LogInfo, is_replaying: Callable[[], bool]) -> None:
+        self._logger = logger
+        self._info = info
+        self._is_replaying = is_replaying
+
+    @property
+    def _default_extra(self) -> Mapping[str, object]:  # type: ignore[override]
+        return self._info.extra()
 
 
 __all__ = ["LogInfo", "Logger"]

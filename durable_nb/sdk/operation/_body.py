@@ -14,7 +14,7 @@ from typing import Any
 
 from durable_nb.exceptions import StepTimeoutError
 from durable_nb.sdk.config import StepConfig
-from durable_nb.sdk.operation._frame import Frame, inside_body
+from durable_nb.sdk.operation._frame import Frame, call_inside_body
 
 
 _home_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("durable_nb_home_loop", default=None)
@@ -36,9 +36,12 @@ def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: 
     timeout = config.timeout_seconds
 
     def body() -> Any:
-        with inside_body(frame.state, frame.identifier.name):
-            value = func(argument)
-            return run_coroutine(value, timeout, _name(frame)) if inspect.iscoroutine(value) else value
+        value = call_inside_body(frame.state, frame.identifier.name, func, argument)
+        if not inspect.iscoroutine(value):
+            return value
+        return call_inside_body(
+            frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
+        )
 
     call = body if not timeout else lambda: _with_timeout(body, timeout, _name(frame))
     return observed(frame, call, attempt=attempt)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +14,7 @@ from durable_nb.sdk._errors import Failure, build
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk.identifier import OperationIdentifier
-from durable_nb.sdk.serdes import AsText, BytesSerDes, SerDes, SerDesContext
+from durable_nb.sdk.serdes import EXTENDED_TYPES_SERDES, AsText, BytesSerDes, SerDes, SerDesContext
 from durable_nb.sdk.state import ExecutionState, Scope
 
 if TYPE_CHECKING:
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 _body: ContextVar[tuple[ExecutionState, str | None] | None] = ContextVar("durable_nb_step_body", default=None)
 
 
-@contextmanager
-def inside_body(state: ExecutionState, name: str | None) -> Iterator[None]:
-    """Marks the body of a step, where no durable operation may be asked for."""
+def call_inside_body(state: ExecutionState, name: str | None, func: Callable[[Any], Any], argument: Any) -> Any:
+    """Call the body of a step, where no durable operation may be asked for."""
     token = _body.set((state, name))
     try:
-        yield
+        return func(argument)
     finally:
         _body.reset(token)
 
@@ -39,6 +37,10 @@ def refuse_in_body(state: ExecutionState, operation: str) -> None:
     around = _body.get()
     if around is not None and around[0] is state:
         raise NestedOperationError(operation, around[1])
+
+
+_EXACT = frozenset({type(None), bool, int, str})
+_NO_CONTEXT = SerDesContext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,9 @@ class Frame:
 
     def encode(self, serdes: SerDes[Any], value: Any, attempt: int = 1) -> tuple[Encoded, Any]:
         """A value's payload, and the value as a replay will give it."""
+        if serdes is EXTENDED_TYPES_SERDES and type(value) in _EXACT:
+            # JSON keeps these exactly and nothing can change them: the round trip is known without being made.
+            return Encoded(EXTENDED_TYPES_SERDES.serialize(value, _NO_CONTEXT).encode("utf-8")), value
         context = self.serdes_context(attempt)
         encoded = encode(serdes, value, context)
         return encoded, decode(serdes, encoded, context)
