@@ -165,6 +165,7 @@ class FileBlobStore(BlobStore):
         self._damaged: set[str] = set()
         self._checker: threading.Thread | None = None
         self._synced_directories: set[str] = set()
+        self._durable: set[str] = set()
 
     # --- writing ---------------------------------------------------------------------------------------------
 
@@ -174,9 +175,21 @@ class FileBlobStore(BlobStore):
         if size >= _PARALLEL_FROM:
             return self._put_large(parts, size)[0]
         address = address_of(parts)
-        if not self.has(address):
+        if not self._holds(address):
             self._publish(self._write_temporary(parts), address)
         return address
+
+    def _holds(self, address: str) -> bool:
+        """True when the blob is there to stay: another process may have written it and died before it was synced."""
+        if not self.has(address):
+            return False
+        if address not in self._durable:
+            with self._open(address) as (descriptor, _):
+                os.fsync(descriptor)
+            _sync_directory(os.path.join(self.root, address[:2]))
+            _sync_directory(self.root)
+            self._durable.add(address)
+        return True
 
     def put_large(self, data: memoryview) -> tuple[str, list[bytes]]:
         """Like `put`, for `TREE_FROM` bytes and more; also returns the hashes of the chunks."""
@@ -185,7 +198,7 @@ class FileBlobStore(BlobStore):
             return self._put_large(parts, data.nbytes)
         hashes = chunk_hashes(parts)
         address = root_of(hashes, data.nbytes)
-        if not self.has(address):
+        if not self._holds(address):
             self._publish(self._write_temporary(parts), address)
         return address, hashes
 
@@ -199,7 +212,7 @@ class FileBlobStore(BlobStore):
         finally:
             hashing.join()
         address = root_of(hashes, size)
-        if self.has(address):
+        if self._holds(address):
             os.unlink(temporary)
         else:
             self._publish(temporary, address)
@@ -233,6 +246,8 @@ class FileBlobStore(BlobStore):
         if address[:2] not in self._synced_directories:
             _sync_directory(self.root)
             self._synced_directories.add(address[:2])
+        self._durable.add(address)
+        self._damaged.discard(address)
         self._remember(address, _facts(os.lstat(path)))
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -242,6 +257,7 @@ class FileBlobStore(BlobStore):
             data = bytearray(facts[1])
             _read_into(descriptor, memoryview(data))
         if address_of(data) != address:
+            self._damaged.add(address)
             raise DamagedBlobError(address)
         self._remember(address, facts)
         return bytes(data)
@@ -254,6 +270,7 @@ class FileBlobStore(BlobStore):
                 copy = memoryview(Map(-1, facts[1]))
                 _read_into(descriptor, copy)
                 if address_of(copy) != address:
+                    self._damaged.add(address)
                     raise DamagedBlobError(address)
                 return copy
             view = memoryview(Map(descriptor, facts[1], access=mmap.ACCESS_COPY))
@@ -264,11 +281,14 @@ class FileBlobStore(BlobStore):
                     self._verify_later(address)
                 else:
                     if address_of(view) != address:
+                        self._damaged.add(address)
                         raise DamagedBlobError(address)
                     self._remember(address, facts)
             return view
 
     def has(self, address: str) -> bool:
+        if address in self._damaged:
+            return False  # so that it is written again
         try:
             return stat.S_ISREG(os.lstat(self._path(address)).st_mode)
         except FileNotFoundError:

@@ -6,7 +6,8 @@ loader binds the live object with that id, or builds one from the copy in the ma
 
 The id is a digest of the code, taken when the object is first seen, plus a *generation*: 0 for the first object with
 that code in the kernel's life, 1 for the next (the cell was run again by hand). Instances of a superseded class
-therefore never turn into instances of the new one.
+therefore never turn into instances of the new one. Functions need none: only the one that is bound under its own name
+is a definition, and of two with the same code it does not matter which that is.
 
 A class also has state: attributes that are no code (`count = 0`, a registry). They belong to the group of the name
 that is bound to the class (or, for a class no name is bound to, of the value that uses it), travel with that group,
@@ -177,7 +178,7 @@ class Definitions:
         if known is not None and known[0]() is value:
             return known[1]
         digest = self.digest_of(value)
-        generation = self._generations.get(digest, 0)
+        generation = self._generations.get(digest, 0) if isinstance(value, type) else 0
         self._generations[digest] = generation + 1
         name = f"{digest}.{generation}"
         self.adopt(name, value)

@@ -429,11 +429,7 @@ def _ndarray(self: Encoder, value: Any) -> None:
 
 
 def _memory_block(self: Encoder, block: _memory.Block) -> None:
-    numpy: Any = sys.modules["numpy"]
-    if isinstance(block.owner, numpy.ndarray):
-        self.block(b"M", self.memory_hash(_memory.flat_bytes(block.owner), block.start))
-    else:
-        self.block(b"M", self.memory_hash(memoryview(block.owner).cast("B"), block.start))
+    self.block(b"M", self.memory_hash(_memory.block_bytes(block), block.start))
 
 
 def array_content(self: Encoder, value: Any) -> None:
@@ -451,7 +447,8 @@ def array_content(self: Encoder, value: Any) -> None:
         self.block(b"h", self.memory_hash(data, value.__array_interface__["data"][0]))
         return
     hasher = xxhash.xxh3_128()
-    for piece in numpy.nditer(value, flags=["external_loop", "buffered", "zerosize_ok"], order="C", buffersize=1 << 16):
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    for piece in numpy.nditer(value, flags=flags, op_flags=[["readonly", "contig"]], order="C", buffersize=1 << 16):
         hasher.update(memoryview(piece.view(numpy.uint8)).cast("B"))
     self.block(b"h", hasher.digest())
 

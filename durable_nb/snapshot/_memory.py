@@ -88,6 +88,11 @@ def layout(array: Any) -> str:
     return ",".join(map(str, array.strides))
 
 
+def block_bytes(block: Block) -> memoryview:
+    """The bytes of a whole block."""
+    return flat_bytes(block.owner) if is_array(block.owner) else memoryview(block.owner).cast("B")
+
+
 def flat_bytes(array: Any) -> memoryview:
     """The bytes of a contiguous array in memory order, without a copy."""
     numpy: Any = sys.modules["numpy"]

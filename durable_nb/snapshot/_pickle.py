@@ -97,6 +97,10 @@ class GroupPickler(pickle.Pickler):
         self.weak: list[Any] = []
         self.owners: dict[int, set[int]] = {}
         self.foreign: list[tuple[Any, Any]] = []
+        self.lent: dict[int, Any] = {}
+        """Owners of memory that arrays were found to use."""
+        self.blocks: dict[int, int] = {}
+        self.blocks_written: set[int] = set()
         self.custom: dict[type, None] = {}
         self._sorts: dict[type, Kind] = dict.fromkeys(ATOMS, Kind.ATOM)
         self._sorts.update(dict.fromkeys(spared, Kind.SPARED))
@@ -124,7 +128,7 @@ class GroupPickler(pickle.Pickler):
         for held in (self._links, self._kept_sets, self._listed, self.obstacles, self.standing):
             held.clear()
         self.current = self.root = None
-        self.foreign, self.weak, self.seen, self.shadowed = [], [], {}, {}
+        self.foreign, self.weak, self.seen, self.shadowed, self.lent = [], [], {}, {}, {}
 
     # --- the question about every object -----------------------------------------------------------------------
 

@@ -179,34 +179,46 @@ def _reduce_array(self: GroupPickler, value: Any) -> Any:
     if type(value) is not numpy.ndarray:
         return _reduce_array_subclass(self, value)
     owner = _memory.owner_of(value)
-    users = self.owners.setdefault(id(owner), set())
-    users.add(id(value))
+    self.owners.setdefault(id(owner), set()).add(id(value))
     block = None if owner is value else _memory.block_of(owner)
     offset = None if block is None else _memory.offset_in(value, block)
-    if owner is not value and offset is None:
-        self.foreign.append((value, owner))
-    elif owner is not value:
-        (self.shadowed if expected else self.seen)[id(owner)] = owner
-    if block is not None and offset is not None and _as_view(self, value, block, expected):
-        arguments = (owner, value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
-        return _rebuild.view, arguments
+    if owner is not value:
+        if block is None or offset is None:
+            self.foreign.append((value, owner))
+        else:
+            (self.lent if not expected else self.shadowed)[id(owner)] = owner
+            if self.shared is None:
+                return _look_at_view(self, value, block, offset, expected)
+            if _as_view(self, value, block, expected):
+                arguments = (owner, value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
+                return _rebuild.view, arguments
     return _alone(value)
 
 
 def _as_view(self: GroupPickler, value: Any, block: _memory.Block, expected: bool) -> bool:
     """Whether to write the owner and the place in it, rather than the values."""
-    contiguous = _memory.layout(value) in "CF"
     if self.shared is not None and id(block.owner) in self.shared:
         return True
-    if expected:
-        return not contiguous and 2 * value.nbytes >= block.nbytes
-    if not contiguous:
-        return True
-    if self.shared is not None:
-        return False
-    # While scanning nobody knows yet how many views there are: many small ones cost more than their owner once.
+    contiguous = _memory.layout(value) in "CF"
+    return not contiguous and (not expected or 2 * value.nbytes >= block.nbytes)
+
+
+def _look_at_view(self: GroupPickler, value: Any, block: _memory.Block, offset: int, expected: bool) -> Any:
+    """A view as a scan writes it: its place, and its values or, when that is less, the owner's memory once.
+
+    The owner is not visited: that another object of the group *is* the owner is for the group to show.
+    """
+    number = self.blocks.setdefault(id(block.owner), len(self.blocks))
+    place = (Token(f"b:{number}"), value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
+    if value.dtype.hasobject or (expected and not _as_view(self, value, block, expected)):
+        return _rebuild.view, (*place, _alone(value)[1])
+    if number in self.blocks_written:
+        return _rebuild.view, place
     spent = self._spent[id(block.owner)] = self._spent.get(id(block.owner), 0) + int(value.nbytes)
-    return 4 * spent >= block.nbytes
+    if _memory.layout(value) in "CF" and 4 * spent < block.nbytes:
+        return _rebuild.view, (*place, pickle.PickleBuffer(_memory.flat_bytes(value)))
+    self.blocks_written.add(number)
+    return _rebuild.view, (*place, pickle.PickleBuffer(_memory.block_bytes(block)))
 
 
 def _alone(value: Any) -> Any:
@@ -225,7 +237,7 @@ def _alone(value: Any) -> Any:
 def _reduce_array_subclass(self: GroupPickler, value: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
     if full_name(type(value)) == "numpy.matrix" or _is_plain_subclass(type(value)):
-        base = value.view(numpy.ndarray)
+        base = numpy.ndarray.view(value, numpy.ndarray)
         return _rebuild.subclass_array, (base, type(value), dict(getattr(value, "__dict__", {})))
     owner = _memory.owner_of(value)
     if owner is not value:

@@ -184,18 +184,21 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     shadow: dict[int, Any] = {}
     reached: dict[str, set[int]] = {}
     shadowed: dict[str, set[int]] = {}
+    lent: dict[str, set[int]] = {}
+    keep: dict[int, Any] = {}
     weak: dict[str, list[int]] = {}
     weak_targets: dict[int, Any] = {}
     with quiet_warnings():
         for name, value in pairs:
             scanner.dump(name, value)
-            reached[name], shadowed[name] = set(pickler.seen), set(pickler.shadowed)
+            reached[name], shadowed[name], lent[name] = set(pickler.seen), set(pickler.shadowed), set(pickler.lent)
             for found, kept in ((pickler.seen, everything), (pickler.shadowed, shadow)):
                 for key, item in found.items():
                     kept.setdefault(key, item)
             weak[name] = [id(target) for target in pickler.weak]
             weak_targets.update((id(target), target) for target in pickler.weak)
-            pickler.seen, pickler.shadowed, pickler.weak = {}, {}, []
+            keep.update(pickler.lent)
+            pickler.seen, pickler.shadowed, pickler.weak, pickler.lent = {}, {}, [], {}
     foreign = [(id(entry[0]), id(entry[1]), type(entry[1])) for entry in pickler.foreign]
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
@@ -209,6 +212,11 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     pickler.close()
     del weak_targets, found, kept
     item = value = None
+    visited = frozenset(everything)
+    for key, owner in keep.items():
+        everything.setdefault(key, owner)
+    keep.clear()
+    owner = None
     passing = _passing(everything) | _passing(shadow) | references
     del scanner.pickler, pickler
     problems += _foreign_problems(pairs, foreign, passing, reached)
@@ -217,13 +225,13 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
             if array in ids and array not in passing:
                 ids.add(owner)
     for name, targets in weak.items():
-        reached[name].update(targets)
+        reached[name].update(targets, lent[name])
     return Scan(
         names=tuple(name for name, _ in pairs),
         state=_state(scanner, problems) if hashing else None,
         mutables={name: frozenset(ids - passing) for name, ids in reached.items()},
         shadowed={name: frozenset(ids - passing) for name, ids in shadowed.items()},
-        shared=_shared(owners, passing),
+        shared=_shared(owners, passing, visited),
         functions=functions,
         classes=classes,
         modules=modules,
@@ -276,8 +284,14 @@ def _passing(everything: dict[int, Any]) -> set[int]:
     return found
 
 
-def _shared(owners: dict[int, set[int]], passing: set[int]) -> frozenset[int]:
-    return frozenset(owner for owner, users in owners.items() if len(users - passing) > 1)
+def _shared(owners: dict[int, set[int]], passing: set[int], visited: frozenset[int]) -> frozenset[int]:
+    """Owners that two objects of the group use, or one beside the owner itself."""
+    found = set()
+    for owner, users in owners.items():
+        lasting = users - passing
+        if len(lasting) > 1 or (owner in visited and owner not in passing and owner not in lasting and lasting):
+            found.add(owner)
+    return frozenset(found)
 
 
 def _problems(

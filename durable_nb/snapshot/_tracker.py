@@ -96,11 +96,15 @@ class Delta:
         return not self.problems
 
 
+_KEPT_TEXT = 1 << 16
+"""Characters. A longer text is not kept alive for comparing."""
+
+
 class _Mark:
     """The identity of a bound value, kept without keeping the value: memory stays the user's.
 
-    Numbers and strings are kept, because their addresses are reused at once. Other values are remembered weakly where
-    their type allows it, else by address.
+    Numbers and strings are kept, because their addresses are reused at once (long strings: by their hash).
+    Other values are remembered weakly where their type allows it, else by address.
     """
 
     __slots__ = ("_atom", "_id", "_weak")
@@ -108,6 +112,8 @@ class _Mark:
     def __init__(self, value: Any) -> None:
         self._id = id(value)
         self._atom = value if type(value) in ATOMS else None
+        if type(value) in (str, bytes) and len(value) > _KEPT_TEXT:
+            self._atom = hash(value)
         self._weak: weakref.ref[Any] | None = None
         if type(value) not in ATOMS:
             try:
@@ -118,6 +124,8 @@ class _Mark:
     def same(self, value: Any) -> bool:
         if id(value) != self._id:
             return False
+        if type(self._atom) is int and type(value) in (str, bytes):
+            return hash(value) == self._atom
         return self._weak is None or self._weak() is value
 
 
@@ -214,8 +222,11 @@ class Tracker:
         bindings = self._catch_up()
         wanted = [name for name in touched if name in bindings]
         for name in bindings:
-            if self._group(name).scan is None:
-                self._pass_over(self._group(name), hashing=False)
+            group = self._group(name)
+            if group.scan is None:
+                # A restored value whose version is lineage has nothing but a state to tell a change by.
+                known = self._versions.get(name)
+                self._pass_over(group, hashing=known is not None and known.kind == "lineage")
         for name in wanted:
             self._scanned(name)
         states = {}
@@ -575,6 +586,12 @@ class Tracker:
             )
         found.known.clear()
         versions = {name: self._version_of(name, found, content, fingerprint, nonce) for name in group.names}
+        if fingerprint is None:
+            # Looked at again and found as it was: it still has its producer.
+            for name, version in versions.items():
+                old = self._versions.get(name)
+                if old is not None and old.text == version.text:
+                    versions[name] = old
         self._versions |= versions
         return versions
 

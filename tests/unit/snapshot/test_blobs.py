@@ -152,3 +152,16 @@ def test_a_deleted_blob_stays_readable_where_it_is_mapped(tmp_path: Path) -> Non
     store.delete(address)
     assert bytes(view) == LARGE
     assert not store.has(address)
+
+
+@pytest.mark.parametrize("data", [b"small", LARGE])
+def test_a_damaged_blob_is_written_again(tmp_path: Path, data: bytes) -> None:
+    store = FileBlobStore(tmp_path)
+    address = store.put(data)
+    path = path_of(store, address)
+    path.chmod(0o600)
+    path.write_bytes(b"X" + data[1:])
+    with pytest.raises(DamagedBlobError):
+        store.get(address)
+    assert store.put(data) == address
+    assert store.get(address) == data == bytes(store.map(address))

@@ -173,3 +173,33 @@ def test_loading_some_names_binds_their_whole_groups_and_no_others() -> None:
 def test_a_version_survives_as_it_is_stored() -> None:
     version = Version("abc", True, "lineage", "cell")
     assert Version(*["abc", True, "lineage", "cell"]) == version
+
+
+def test_a_restored_value_without_canonical_content_stays_known_when_something_else_ran() -> None:
+    notebook = Namespace()
+    notebook.run("from sklearn.linear_model import Ridge\nm = Ridge()\nn = [1]")
+    new = notebook.reborn()
+    new.run("x = 1")
+    new.tracker.invalidate(None)
+    assert new.tracker.version("m").text == notebook.tracker.version("m").text
+    assert new.tracker.version("n").text == notebook.tracker.version("n").text
+    new["m"].alpha = 9
+    new.tracker.invalidate(None)
+    assert new.tracker.version("m").kind == "dirty"
+
+
+def test_a_function_cell_that_ran_twice_leaves_one_function() -> None:
+    notebook = Namespace()
+    source = "def f():\n    return 1"
+    notebook.run(source)
+    notebook.run(source)
+    notebook.run("box = [f]")
+    new = notebook.reborn()
+    assert new["box"][0] is new["f"]
+
+
+def test_long_texts_are_not_kept_alive_and_rebinding_them_is_seen() -> None:
+    notebook = Namespace()
+    notebook.run("s = 'x' * 100_000")
+    for letter in "abc":
+        assert "s" in notebook.run(f"globals()['s'] = '{letter}' * 100_000", touched=()).changed

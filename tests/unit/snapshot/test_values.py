@@ -429,3 +429,44 @@ g = df.groupby('c', observed=True)['i'].sum()
     for name in ("df", "idx", "g"):
         equal = pd.testing.assert_series_equal if name == "g" else pd.testing.assert_frame_equal
         equal(new[name], notebook[name])
+
+
+ARRAYS = [
+    "np.array(3.5)", "np.zeros((0, 3))", "np.arange(6, dtype='>i4').reshape(2, 3)", "np.arange(4) > 1", "np.array(['a', 'bcd'])",
+    "np.array([1, 2], dtype='M8[ns]')", "np.asfortranarray(np.arange(6.0).reshape(2, 3))", "np.zeros(3, dtype=[('a', 'i4'), ('b', 'f8', (2,))])",
+    "np.rec.fromarrays([[1, 2], [3.0, 4.0]], names='a,b')", "np.ma.array([1, 2, 3], mask=[0, 1, 0])",
+    "np.broadcast_to(np.arange(3), (4, 3))", "np.lib.stride_tricks.sliding_window_view(np.arange(9), 3)", "np.frombuffer(b'abcdefgh', dtype='i4')",
+    "np.frombuffer(bytearray(16), dtype='f8')", "np.arange(12)[::-1]", "np.arange(24).reshape(2, 3, 4).transpose(1, 2, 0)", "np.array([1 + 2j, 0])",
+    "np.float32(1.5)", "np.str_('x')", "np.datetime64('2020-01-01')", "np.array([None, 'x', [1]], dtype=object)", "np.random.default_rng(4)",
+    "np.random.RandomState(4)", "np.zeros(300_000)[10:]", "np.zeros((600, 600))[:, 5]", "np.polynomial.Polynomial([1, 2])",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", ARRAYS)
+def test_arrays_of_every_sort_come_back_with_the_same_version(expression: str) -> None:
+    notebook = Namespace()
+    notebook.run(f"import numpy as np\nv = {expression}")
+    assert notebook.problems() == []
+    new = notebook.reborn()
+    old, restored = notebook["v"], new["v"]
+    assert type(old) is type(restored)
+    if isinstance(old, np.ndarray):
+        assert (old.dtype, old.shape, old.flags.writeable) == (restored.dtype, restored.shape, restored.flags.writeable)
+        assert repr(old) == repr(restored)
+    version = new.tracker.version("v")
+    if version.kind == "content":
+        new.tracker._versions.pop("v")
+        assert new.tracker.version("v").text == version.text
+
+
+def test_an_array_over_a_bytearray_that_has_a_name_writes_to_it() -> None:
+    new = restored("import numpy as np\nb = bytearray(8)\na = np.frombuffer(b, dtype='u1')", "c = a[2:4]")
+    new["a"][3] = 7
+    assert new["b"][3] == new["c"][1] == 7
+
+
+def test_a_part_of_an_array_is_stored_without_the_rest_when_nothing_else_uses_that() -> None:
+    notebook = Namespace()
+    notebook.run("import numpy as np\nv = np.arange(1_000_000)[:10]")
+    assert notebook.last["nbytes"] < 1000
+    assert notebook.reborn()["v"].tolist() == list(range(10))
