@@ -99,6 +99,8 @@ class GroupPickler(pickle.Pickler):
         self.foreign: list[tuple[Any, Any]] = []
         self.lent: dict[int, Any] = {}
         """Owners of memory that arrays were found to use."""
+        self.tensors: dict[int, Any] = {}
+        """One tensor per storage, by the storage's address."""
         self.blocks: dict[int, int] = {}
         self.blocks_written: set[int] = set()
         self.custom: dict[type, None] = {}
@@ -128,6 +130,7 @@ class GroupPickler(pickle.Pickler):
         for held in (self._links, self._kept_sets, self._listed, self.obstacles, self.standing):
             held.clear()
         self.current = self.root = None
+        self.tensors.clear()
         self.foreign, self.weak, self.seen, self.shadowed, self.lent = [], [], {}, {}, {}
 
     # --- the question about every object -----------------------------------------------------------------------

@@ -298,6 +298,24 @@ def _reduce_frame(self: GroupPickler, value: Any) -> Any:
     return tuple(made)
 
 
+def _reduce_figure(self: GroupPickler, value: Any) -> Any:
+    """A figure without its window: whether it is open is what its pseudo-name says (see `_figures`)."""
+    made = list(self._reduce_generic(value))
+    if isinstance(made[2], dict):
+        made[2] = {key: part for key, part in made[2].items() if key != "_restore_to_pylab"}
+    return tuple(made)
+
+
+def _reduce_tensor(self: GroupPickler, value: Any) -> Any:
+    """Tensors pickle their storage each on its own: two that share one would come back apart."""
+    address = value.untyped_storage().data_ptr()
+    if address:
+        self.owners.setdefault(address, set()).add(id(value))
+        self.lent[address] = value
+        self.tensors[address] = value
+    return self._reduce_generic(value)
+
+
 def _reduce_index(self: GroupPickler, value: Any) -> Any:
     self._expected_now = 0
     for part in (getattr(value, "_data", None), *getattr(value, "_levels", ()), *getattr(value, "_codes", ())):
@@ -357,5 +375,7 @@ NAMED_RULES: dict[str, Rule] = {
     "pandas.CategoricalDtype": _reduce_categorical_dtype,
     "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
     "logging.Logger": _reduce_logger,
+    "matplotlib.figure.Figure": _reduce_figure,
+    "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,
 }

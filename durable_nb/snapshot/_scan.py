@@ -203,6 +203,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
     references = pickler.references
+    tensors = frozenset(pickler.tensors)
     owners, modules, custom = pickler.owners, frozenset(pickler.modules), tuple(pickler.custom)
     held = {} if not hashing else dict(pickler.module_values)
     module_states = {place: _module_state(place, value, definitions) for place, value in held.items()}
@@ -224,6 +225,11 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         for ids in reached.values():
             if array in ids and array not in passing:
                 ids.add(owner)
+    shared = _shared(owners, passing, visited)
+    for storage in shared & tensors:
+        name = next(name for name, ids in lent.items() if storage in ids)
+        why = "it shares its storage with another tensor: writing to it would not reach that any more"
+        problems.append(Problem(name, "torch.Tensor", name, why))
     for name, targets in weak.items():
         reached[name].update(targets, lent[name])
     return Scan(
@@ -231,7 +237,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         state=_state(scanner, problems) if hashing else None,
         mutables={name: frozenset(ids - passing) for name, ids in reached.items()},
         shadowed={name: frozenset(ids - passing) for name, ids in shadowed.items()},
-        shared=_shared(owners, passing, visited),
+        shared=shared,
         functions=functions,
         classes=classes,
         modules=modules,

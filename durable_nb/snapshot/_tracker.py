@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from durable_nb.snapshot import _figures
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
@@ -178,6 +179,7 @@ class Tracker:
         }
         for number, value in self._displayed().items():
             found[f"Out[{number}]"] = value
+        found.update(_figures.open_figures())
         return found
 
     def _displayed(self) -> dict[int, Any]:
@@ -185,12 +187,17 @@ class Tracker:
         return displayed if isinstance(displayed, dict) else {}
 
     def value(self, name: str) -> Any:
-        """The value of a name or display result; `KeyError` when there is none."""
+        """The value of a name, display result or open figure; `KeyError` when there is none."""
+        if _figures.NAME.fullmatch(name):
+            return _figures.open_figures()[name]
         number = _OUT.fullmatch(name)
         return self._displayed()[int(number[1])] if number else self.namespace[name]
 
     def bind(self, name: str, value: Any) -> None:
-        """Bind a name or a display result, without any tracking."""
+        """Bind a name or a display result, or open a figure, without any tracking."""
+        if _figures.NAME.fullmatch(name):
+            _figures.open_figure(name, value)
+            return
         number = _OUT.fullmatch(name)
         if number:
             self.namespace.setdefault("_oh", {})[int(number[1])] = value
@@ -199,6 +206,10 @@ class Tracker:
             self.namespace[name] = value
 
     def unbind(self, name: str) -> None:
+        """Undo `bind`; nothing happens when the name is not bound."""
+        if _figures.NAME.fullmatch(name):
+            _figures.close_figure(name)
+            return
         number = _OUT.fullmatch(name)
         if number:
             self._displayed().pop(int(number[1]), None)
@@ -295,6 +306,8 @@ class Tracker:
         return known
 
     def _is_bound(self, name: str) -> bool:
+        if _figures.NAME.fullmatch(name):
+            return name in _figures.open_figures()
         number = _OUT.fullmatch(name)
         if number:
             return int(number[1]) in self._displayed()

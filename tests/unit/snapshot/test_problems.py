@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,26 @@ def test_ordinary_names_are_no_secrets(name: str) -> None:
     notebook = Namespace()
     notebook.run(f"{name} = 'word'")
     assert notebook.problems() == []
+
+
+def test_tensors_that_share_a_storage_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tensor:
+        def __init__(self, address: int) -> None:
+            self.address = address
+
+        def untyped_storage(self) -> Tensor:
+            return self
+
+        def data_ptr(self) -> int:
+            return self.address
+
+    module = types.ModuleType("torch")
+    Tensor.__module__, Tensor.__qualname__ = "torch", "Tensor"
+    module.Tensor = Tensor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", module)
+    notebook = Namespace()
+    notebook.names["Tensor"] = Tensor
+    notebook.run("alone = Tensor(11)")
+    assert notebook.problems() == []
+    notebook.run("a = Tensor(7)\nb = Tensor(7)")
+    assert notebook.problems() == ["a"]

@@ -470,3 +470,32 @@ def test_a_part_of_an_array_is_stored_without_the_rest_when_nothing_else_uses_th
     notebook.run("import numpy as np\nv = np.arange(1_000_000)[:10]")
     assert notebook.last["nbytes"] < 1000
     assert notebook.reborn()["v"].tolist() == list(range(10))
+
+
+def test_open_figures_are_names_and_are_opened_again() -> None:
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    plt.close("all")
+    notebook = Namespace()
+    notebook.run("import matplotlib.pyplot as plt\nfig, ax = plt.subplots()")
+    delta = notebook.run("plt.plot([1, 2, 5])", touched=("fig", "ax", "Figure[1]"))
+    assert ("fig", "ax", "Figure[1]") in [group.names for group in delta.groups]
+    assert notebook.problems() == []
+    plt.close("all")
+    new = notebook.reborn()
+    assert plt.gcf() is new["fig"]
+    assert len(new["ax"].lines) == 1
+    plt.close("all")
+
+
+def test_closing_a_figure_is_restored() -> None:
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    plt.close("all")
+    notebook = Namespace()
+    notebook.run("import matplotlib.pyplot as plt\nplt.plot([1])", touched=())
+    assert notebook.run("plt.close('all')", touched=()).deleted == ("Figure[1]",)
+    notebook.reborn()
+    assert plt.get_fignums() == []
