@@ -210,12 +210,22 @@ class DurableHandler(Generic[E, R]):
         functools.update_wrapper(cast("Any", self), func)
         self.func = func
         self.serdes = serdes
-        self.plugins = list(plugins or ())
+        self._given_plugins = plugins
+        self._plugins: list[Plugin] | None = None
         self.reference = f"{func.__module__}:{func.__qualname__}"
         self.name = name or self.reference
         self._boto3_client = boto3_client
         HANDLERS.register(self.reference, self)
         HANDLERS.register(name or func.__name__, self)
+
+    @property
+    def plugins(self) -> list[Plugin]:
+        """Those given in code and those that the environment names, loaded at the first invocation."""
+        if self._plugins is None:
+            from durable_nb.sdk.plugin_discovery import load_configured_plugins
+
+            self._plugins = load_configured_plugins(self._given_plugins)
+        return self._plugins
 
     def __repr__(self) -> str:
         return f"<durable handler {self.name}>"
