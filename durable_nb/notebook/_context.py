@@ -27,10 +27,16 @@ class LazyContext:
 
     def _context(self) -> CellContext:
         if self._made is None:
+            from durable_nb.notebook._progress import BatchBars
             from durable_nb.sdk.cell import CellContext
 
             self._made = CellContext.for_cell(
-                self._store.journal, self._execution_id, self._lease, self._parent, blobs=self._store.blobs
+                self._store.journal,
+                self._execution_id,
+                self._lease,
+                self._parent,
+                blobs=self._store.blobs,
+                on_progress=BatchBars(),
             )
         return self._made
 

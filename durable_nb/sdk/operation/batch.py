@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from durable_nb.sdk.context import DurableContext
 
 FAILURES = "failures"
+DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Batch:
         result = BatchResult([self.items[index] for index in sorted(self.items)], reason)
         encoded, value = self.frame.encode(self.serdes, result)
         kept, details = shorten(self.frame, encoded, lambda: self.envelope(result))
+        details[DONE] = result.success_count + result.failure_count
         if self.failures:
             details[FAILURES] = {str(index): failure.to_json() for index, failure in self.failures.items()}
         self.frame.succeed(kept, details=details)
@@ -351,6 +353,7 @@ class Batch:
         self.failures = {
             int(index): Failure.from_json(data, trusted=recorded.trusted) for index, data in failures.items()
         }
+        self.report_replayed(recorded)
         if not recorded.details.get(REPLAY_CHILDREN):
             return self.with_failures(self.frame.result(self.serdes, recorded))
         envelope = json.loads((recorded.payload or b"{}").decode("utf-8"))
@@ -415,19 +418,18 @@ class Batch:
     # --- around ----------------------------------------------------------------------------------------------------
 
     def report(self, *, over: bool = False) -> None:
+        ended = sum(item.status is not BatchItemStatus.STARTED for item in self.items.values())
+        self.tell(ended, len(self.failures), over=over)
+
+    def report_replayed(self, recorded: OperationState) -> None:
+        self.tell(int(recorded.details.get(DONE, 0)), len(self.failures), over=True)
+
+    def tell(self, done: int, failed: int, *, over: bool) -> None:
         tell = self.frame.state.modes.on_progress
         if tell is not None:
             who = self.frame.identifier
             tell(
-                Progress(
-                    who.operation_id,
-                    who.name,
-                    str(who.sub_type),
-                    len(self.executables),
-                    len(self.items),
-                    len(self.failures),
-                    over,
-                )
+                Progress(who.operation_id, who.name, str(who.sub_type), len(self.executables), done, failed, over)
             )
 
 
