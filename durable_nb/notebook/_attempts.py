@@ -70,7 +70,7 @@ class Backoff:
 
 
 # Attempts, first delay, longest delay, rate, jitter: the presets of the SDK, in seconds.
-_PRESETS: Mapping[str, tuple[int, float, float, float, str]] = {
+PRESETS: Mapping[str, tuple[int, float, float, float, str]] = {
     "none": (1, 0.0, 0.0, 1.0, "none"),
     "default": (6, 5.0, 60.0, 2.0, "full"),
     "transient": (3, 5.0, 300.0, 2.0, "half"),
@@ -96,7 +96,7 @@ def backoff_of(options: StepOptions, namespace: Mapping[str, Any]) -> Backoff | 
         if given:
             shown = ", ".join("--" + name.replace("_", "-") for name in given)
             raise ValidationError(f"--retry {options.retry} decides {shown} already: give one or the other")
-        attempts, first, longest, rate, jitter = _PRESETS[options.retry]
+        attempts, first, longest, rate, jitter = PRESETS[options.retry]
     else:
         attempts = 3 if options.max_attempts is None else options.max_attempts
         first = 5.0 if options.initial_delay is None else options.initial_delay

@@ -281,6 +281,12 @@ class Tee:
             metadata=dict(metadata) if metadata else None,
         )
 
+    def show(self, kind: str, content: Mapping[str, Any], parent: Any) -> None:
+        """Send an output of our own: shown in the cell, no part of what is recorded."""
+        flush()
+        with self.muted():
+            self._emit(kind, content, parent, topic=kind)
+
     def clear(self, parent: Any) -> None:
         """Take the shown outputs away, here and in the front end (a failed attempt's, before the next one)."""
         flush()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from durable_nb.cells import Inputs, Reads, StepOptions, parse_line_statement, parse_magic_line
+from durable_nb.cells import Inputs, MagicCall, Reads, StepOptions, as_magic, parse_line_statement, parse_magic_line
 from durable_nb.exceptions import ValidationError
 
 MAGIC = "%%durable_step"
@@ -112,6 +112,8 @@ class Cell:
     nonce: str | None = None
     number: int | None = None
     """The number of its prompt."""
+    view: Any = None
+    """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 
     @property
     def options(self) -> StepOptions:
@@ -155,6 +157,12 @@ def marked(raw: str) -> Marked | None:
     except ValidationError as exc:
         return Marked(None, f"{lead}\n{body}", exc)
     return None
+
+
+def magics_of(tree: ast.Module) -> list[MagicCall]:
+    """The magics that are statements of a cell."""
+    calls = (as_magic(node.value) for node in tree.body if isinstance(node, ast.Expr))
+    return [call for call in calls if call is not None]
 
 
 def message_id(parent: Any) -> str:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.cells import as_magic
+from IPython.utils.capture import capture_output
+
 from durable_nb.exceptions import DurableExecutionsError
-from durable_nb.notebook._cell import Cell, Report
+from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._records import Record
 from durable_nb.notebook._results import result_index
 from durable_nb.notebook._world import states_of
@@ -39,6 +40,7 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
     try:
         manifest = record.manifest
         assert session.home is not None
+        _session_magics(session, cell.tree)  # first: what they set may be part of the state that comes back below
         names = renamed(manifest["names"], session.renumbered(cell, manifest["results"]))
         lost = load(names, session.tracker, session.home.store.blobs)
     except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
@@ -50,8 +52,11 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
     for name in _strangers(names):
         session.tracker.unbind(name)
     session.world.ledger.replayed(states_of(record.files), owner=cell.operation)
-    _session_magics(session, cell.tree)
     count = session.result_number()
+    if cell.request.marked or cell.options.retries:
+        from durable_nb.notebook._steps_view import show_final
+
+        show_final(session, cell)
     session.tee.replay(manifest["outputs"], manifest["models"], cell.request.parent, count)
     if manifest["has_result"]:
         cell.shown_result = True
@@ -70,10 +75,9 @@ def _one_line(error: Exception) -> str:
 
 def _session_magics(session: Session, tree: ast.Module) -> None:
     """Magics that set the session up are applied again, in order: they are cheap, and no checkpoint holds them."""
-    for node in tree.body:
-        call = as_magic(node.value) if isinstance(node, ast.Expr) else None
-        if call is not None and call.is_session:
-            with session.tee.muted():
+    for call in magics_of(tree):
+        if call.is_session:
+            with session.tee.muted(), capture_output():  # what they print is among the recorded outputs
                 session.shell.run_line_magic(call.name, call.line)
 
 

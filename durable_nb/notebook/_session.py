@@ -23,10 +23,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from durable_nb.cells import MISSING, Ordinals, analyse, canonical, digest, fingerprint, identity, opens_by_itself
+from durable_nb.cells import FileState, Ordinals, analyse, canonical, digest, fingerprint, identity, opens_by_itself
 from durable_nb.events import EventKind
 from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, LeaseLostError, StoreError, ValidationError
 from durable_nb.notebook._attempts import Backoff
+from durable_nb.notebook._buttons import Buttons
 from durable_nb.notebook._capture import Tee
 from durable_nb.notebook._cell import Cell, Request
 from durable_nb.notebook._context import LazyContext
@@ -78,6 +79,7 @@ class Session:
         self.enabled = True
         self.storing_history = True
         self.tee = Tee(kernel, settings.output_limit)
+        self.buttons = Buttons(kernel)
         self.tracker = Tracker(shell.user_ns, hidden=shell.user_ns_hidden)
         self.ordinals = Ordinals()
         self.done: list[Cell] = []
@@ -151,6 +153,7 @@ class Session:
     def remove(self) -> None:
         """Leave the kernel as it was before."""
         self.close()
+        self.buttons.remove()
         self.tee.remove()
 
     def warn(self, text: str) -> None:
@@ -329,24 +332,23 @@ class Session:
     def _lost_files(self, record: Record) -> str | None:
         """Why a writer cannot be replayed as the disk is; what can be put back is put back.
 
-        Only the newest state of a file has to be there: an older one is what a later cell overwrote.
+        After a replayed cell its files are as after a run, since a later cell that would overwrite them may have been
+        removed. Only for a file too large to be kept a newer state of the notebook's own counts as good enough.
         """
-        ledger, states = self.world.ledger, states_of(record.files)
-        kept = record.files.get("blobs", {})
-        for state in states:
-            disk = ledger.digest(ledger.path(state.key))
-            if disk == state.version:
+        ledger, kept = self.world.ledger, record.files.get("blobs", {})
+        for state in states_of(record.files):
+            if ledger.digest(ledger.path(state.key)) == state.version:
                 continue
-            if ledger.is_newest(state) and disk == MISSING and self._put_back(state.key, kept.get(state.key)):
-                continue
-            problem = ledger.problem([state])
-            if problem is not None or ledger.is_newest(state):
-                return problem or f"the file {state.key}, which it wrote, is not as it left it"
+            problem = ledger.problem([state]) if ledger.is_foreign(state.key) else None
+            if problem is not None:
+                return problem
+            if not self._put_back(state, kept.get(state.key)) and ledger.is_newest(state):
+                return f"the file {state.key}, which it wrote, is not as it left it, and is too large to be put back"
         return None
 
-    def _put_back(self, key: str, address: str | None) -> bool:
+    def _put_back(self, state: FileState, address: str | None) -> bool:
         home = self.home
-        return address is not None and home is not None and self.world.restore_file(key, address, home.store.blobs)
+        return home is not None and self.world.restore_state(state, address, home.store.blobs)
 
     def _before_read(self, path: str) -> None:
         """A cell that runs is about to read a file: it must find what belongs at its place in the notebook."""
@@ -359,9 +361,10 @@ class Session:
             ledger.adopt(key)
             return
         for record in home.cells.candidates(owner):
-            states = {state.key: state.version for state in states_of(record.files)}
-            if states.get(key) == wanted and self._put_back(key, record.files.get("blobs", {}).get(key)):
-                return
+            for state in states_of(record.files):
+                address = record.files.get("blobs", {}).get(key)
+                if (state.key, state.version) == (key, wanted) and self._put_back(state, address):
+                    return
         raise StaleFileError(key, self._label_of(owner))
 
     def _label_of(self, operation: str | None) -> str:

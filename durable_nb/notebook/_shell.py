@@ -49,6 +49,8 @@ class ShellHooks:
         self._pending: Request | None = None
         self._running: Cell | None = None
         self._reports: dict[str, Report] = {}
+        self._asking: Any = None
+        """The view of a step that waits for a decision."""
         self._original = {name: getattr(self.shell, name) for name in _PATCHED}
         self._do_execute = self.kernel.do_execute
         self._finish_metadata = self.kernel.finish_metadata
@@ -100,7 +102,8 @@ class ShellHooks:
 
         @functools.wraps(handler)
         def handle(*args: Any, **keywords: Any) -> Any:
-            self.session.note_outside()
+            if not self.session.buttons.is_ours(args[-1] if args else None):
+                self.session.note_outside()
             return handler(*args, **keywords)
 
         return handle
@@ -121,6 +124,8 @@ class ShellHooks:
         cell, self._running, self._pending = self._running, None, None
         if cell is None:
             return
+        if cell.view is not None and cell.view is not self._asking:
+            cell.view.close()
         self.session.leave(cell)
         with deferred_interrupts():
             report = cell.report or self._ended(cell)
@@ -234,6 +239,9 @@ class ShellHooks:
             return bool(await original(list(nodelist), cell_name, *args, **keywords))
 
         result = keywords.get("result")
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
         try:
             cell = self.session.prepare(request, ast.Module(list(nodelist), []))
             self._running = cell
@@ -261,6 +269,9 @@ class ShellHooks:
     def _replay(self, cell: Cell, plan: Plan, result: Any) -> bool | None:
         """Give the checkpoint back. None: it cannot be, and the cell has to run."""
         if plan.record is None:  # a person said that an at-most-once step happened; there is nothing to give back
+            from durable_nb.notebook._steps_view import show_final
+
+            show_final(self.session, cell)
             cell.report = Report("replayed", plan.reason)
             return False
         try:
@@ -277,9 +288,21 @@ class ShellHooks:
 
     def _refuse(self, cell: Cell, plan: Plan, result: Any) -> bool:
         """An at-most-once step that needs a decision: say why and what to type."""
+        self._ask(cell, plan)
         error = StepRefusedError.of(cell.options.name or cell.label, plan)
         cell.report = Report("failed", str(error), difference=plan.difference, decision=True)
         return _show(self.shell, result, error)
+
+    def _ask(self, cell: Cell, plan: Plan) -> None:
+        """Show the decision that a step needs; its buttons act until the next cell runs."""
+        from durable_nb.notebook._steps_view import view_of
+
+        if cell.view is not None:  # it was shown already, and is refused only now
+            cell.view.close()
+            return
+        cell.view = self._asking = view_of(self.session, cell, None)
+        if self._asking is not None:
+            self._asking.ask(plan)
 
     async def _run(self, cell: Cell, plan: Plan, run: Callable[[], Awaitable[bool]], result: Any, backoff: Any) -> bool:
         """Run the statements in as many attempts as the strategy allows."""
@@ -287,8 +310,11 @@ class ShellHooks:
         try:
             session.analyse(cell)
             resumed = session.resume(cell, plan, backoff)
+            view = cell.view = self._view(cell, backoff)
+            if view is not None:
+                view.open()
             if resumed is not None:
-                await pause(resumed, in_loop=cell.request.in_loop)
+                await _wait(cell, resumed, None)
             session.start(cell, plan)
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
             cell.report = Report("failed", "it was interrupted before it started", attempt=cell.attempt)
@@ -301,9 +327,20 @@ class ShellHooks:
             cell.report = Report("not_durable", f"durable_nb failed on it: {type(exc).__name__}: {exc}")
             return await run()
         session.tee.begin(message_id(cell.request.parent))
+        if view is not None:
+            run = view.watched(run)
+            view.running()
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
         return await self._attempts(cell, plan, run, result, backoff)
+
+    def _view(self, cell: Cell, backoff: Any) -> Any:
+        """What the cell shows of itself; only cells that are marked or may be tried again do."""
+        if not (cell.request.marked or cell.options.retries):
+            return None
+        from durable_nb.notebook._steps_view import view_of
+
+        return view_of(self.session, cell, backoff)
 
     def _note(self, cell: Cell, raised: bool, result: Any) -> bool:
         cell.raised = raised
@@ -348,17 +385,30 @@ class ShellHooks:
         """Record the failed attempt, count down, start the next; False when an interrupt ended it."""
         session = self.session
         session.attempt_failed(cell, error, due)
-        session.tell_retry(cell, error, due, backoff.max_attempts)
+        view = cell.view
+        if view is None or not view.live:
+            session.tell_retry(cell, error, due, backoff.max_attempts)
         try:
-            await pause(due, in_loop=cell.request.in_loop)
+            await _wait(cell, due, error)
         except BaseException as stop:  # noqa: BLE001 - KeyboardInterrupt or CancelledError: shown as the cell's own end
             _stopped(self.shell, result, stop)
             return False
         result.error_in_exec = None
         session.tee.clear(cell.request.parent)
-        cell.attempt += 1
+        cell.attempt = 1 if view is not None and view.anew else cell.attempt + 1
+        if view is not None:
+            view.shown_again()
+            view.running()
         session.attempt_started(cell, plan)
         return True
+
+
+async def _wait(cell: Cell, due: float, error: BaseException | None) -> None:
+    """Wait for the next attempt, which a button may bring about or call off."""
+    if cell.view is None:
+        await pause(due, in_loop=cell.request.in_loop)
+    else:
+        await cell.view.wait(due, error)
 
 
 def _error_of(result: Any) -> BaseException | None:

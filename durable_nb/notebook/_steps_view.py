@@ -1,0 +1,300 @@
+"""A step as its cell shows it: live while it runs, a line of plain HTML in the end.
+
+Three displays, chosen by who looks:
+
+- nobody (no cell id in the request: a runner): the final line alone, at once;
+- a person, and the step is replayed: the final line as well;
+- a person, and the step runs: a widget, exchanged for the final line when the cell ends, so that no saved notebook
+  holds a widget without a kernel.
+
+The final line depends on the cell's source only (`durable_nb.widgets.final`) and always comes first, so all of these
+leave the same outputs. It is not recorded with the checkpoint: a replay shows it afresh.
+
+A press of a button arrives in another thread (`_buttons.py`). It may end a wait, or send SIGINT to the main thread:
+only while a body runs, which a lock guards, so that a press that comes too late interrupts nothing of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.exceptions import DurableExecutionsError
+from durable_nb.notebook._attempts import Backoff, pause
+from durable_nb.notebook._cell import Cell
+from durable_nb.notebook._errors import error_info
+from durable_nb.widgets.final import StepFacts, step_bundle
+
+if TYPE_CHECKING:
+    from durable_nb.notebook._plan import Plan
+    from durable_nb.notebook._session import Session
+    from durable_nb.widgets.steps import StepWidget
+
+_runs = itertools.count(1)
+
+_PATIENCE = 3.0
+"""Seconds after which a body that was told to stop is said not to react."""
+
+_ASK: Mapping[str, tuple[str, ...]] = {
+    "interrupted": ("succeeded", "again", "failed"),
+    "changed": ("keep", "again"),
+    "failed": ("again",),
+}
+"""What a person may decide, by the verdict."""
+
+_DECIDED = {
+    "succeeded": "Decided: it happened. Run the cell again to go on.",
+    "again": "Decided: it may run once more. Run the cell.",
+    "failed": "Decided: it failed.",
+    "keep": "Decided: the recorded result stays. Run the cell again to go on.",
+}
+
+
+def shows_status(cell: Cell) -> bool:
+    """Whether the cell leaves a status line: marked cells and those that may be tried again, unless they are quiet."""
+    options = cell.options
+    return cell.managed and not options.quiet and (cell.request.marked or options.retries)
+
+
+def facts_of(cell: Cell) -> StepFacts:
+    """What the source says."""
+    options = cell.options
+    return StepFacts(
+        label=cell.label,
+        named=bool(options.name),
+        attempts=_attempts_asked(cell),
+        at_most_once=options.at_most_once,
+        timeout=options.timeout,
+    )
+
+
+def _attempts_asked(cell: Cell) -> int:
+    from durable_nb.notebook._attempts import PRESETS
+
+    options = cell.options
+    if not options.retries:
+        return 1
+    if options.retry is not None:
+        return PRESETS[options.retry][0]
+    return 3 if options.max_attempts is None else options.max_attempts
+
+
+def show_final(session: Session, cell: Cell) -> None:
+    """The final line by itself."""
+    if shows_status(cell):
+        _publish(session, cell, dict(step_bundle(facts_of(cell))))
+
+
+def view_of(session: Session, cell: Cell, backoff: Backoff | None) -> StepView | None:
+    """The view of a cell that is about to run; None for most."""
+    if not shows_status(cell):
+        return None
+    return StepView(session, cell, backoff.max_attempts if backoff is not None else 1)
+
+
+def _publish(session: Session, cell: Cell, data: dict[str, Any], display_id: str = "", *, update: bool = False) -> None:
+    content: dict[str, Any] = {"data": data, "metadata": {}}
+    if display_id:
+        content["transient"] = {"display_id": display_id}
+    session.tee.show("update_display_data" if update else "display_data", content, cell.request.parent)
+
+
+class StepView:
+    """The view of one run of a step; without a cell id it is the final line, and all else does nothing."""
+
+    def __init__(self, session: Session, cell: Cell, attempts: int) -> None:
+        self._session, self._cell = session, cell
+        self._final = step_bundle(facts_of(cell))
+        self._display_id = ""
+        self._widget: StepWidget | None = None
+        self._clock = time.monotonic()
+        self._lock = threading.Lock()
+        self._in_body = False
+        self._task: asyncio.Task[Any] | None = None
+        self.wake = threading.Event()
+        """Ends a wait between attempts."""
+        self.cancelled = False
+        self.anew = False
+        self.live = cell.request.cell_id is not None
+        self._state: dict[str, Any] = {
+            "run": next(_runs),
+            "label": cell.label,
+            "phase": "running",
+            "attempt": cell.attempt,
+            "attempts": attempts,
+            "elapsed": 0.0,
+            "left": None,
+            "delay": None,
+            "error": None,
+            "remark": "",
+            "actions": ["cancel"],
+        }
+
+    # --- showing ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Show it."""
+        if not self.live:
+            _publish(self._session, self._cell, dict(self._final))
+            return
+        from durable_nb.widgets.steps import StepWidget
+
+        with self._session.tee.muted():
+            widget = self._widget = StepWidget(self._state, self._final)
+        self._session.buttons.listen(widget.comm_id, self._on_press)
+        self._display_id = uuid.uuid4().hex
+        _publish(self._session, self._cell, widget.bundle(), self._display_id)
+
+    def shown_again(self) -> None:
+        """The cell's outputs were cleared for the next attempt, and the view with them."""
+        data = dict(self._final) if self._widget is None else self._widget.bundle()
+        _publish(self._session, self._cell, data, self._display_id)
+
+    def close(self) -> None:
+        """Exchange the widget for the final line."""
+        self._swap(self._final)
+
+    def _swap(self, bundle: Mapping[str, str]) -> None:
+        widget, self._widget = self._widget, None
+        if widget is None:
+            return
+        self._session.buttons.forget(widget.comm_id)
+        _publish(self._session, self._cell, dict(bundle), self._display_id, update=True)
+        with self._session.tee.muted():
+            widget.layout.close()
+            widget.close()
+
+    def _set(self, **changes: Any) -> None:
+        self._state = {**self._state, **changes, "elapsed": time.monotonic() - self._clock}
+        if self._widget is not None:
+            with self._session.tee.muted():
+                self._widget.state = self._state
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def running(self) -> None:
+        """An attempt begins."""
+        self.wake.clear()
+        self.anew = False
+        self._set(phase="running", attempt=self._cell.attempt, left=None, delay=None, actions=["cancel"])
+
+    async def wait(self, due: float, error: BaseException | None) -> None:
+        """Count down to the next attempt.
+
+        Args:
+            due: when it may start.
+            error: what ended the last one; None when that was in another kernel.
+
+        Raises:
+            KeyboardInterrupt: somebody pressed Cancel.
+        """
+        left = max(due - time.time(), 0.0)
+        attempt = self._cell.attempt if error is not None else self._cell.attempt - 1
+        actions = ["retry", "anew", "cancel"] if attempt > 1 else ["retry", "cancel"]
+        self._set(
+            phase="waiting",
+            attempt=attempt,
+            left=left,
+            delay=left,
+            error=self._failure(error, attempt),
+            actions=actions,
+        )
+        await pause(due, in_loop=self._cell.request.in_loop, wake=self.wake)
+        if self.cancelled:
+            raise KeyboardInterrupt
+
+    def _failure(self, error: BaseException | None, attempt: int) -> dict[str, Any] | None:
+        if error is None:
+            return None
+        lines = str(error).strip().splitlines()
+        info = error_info(error, self._session.world.is_user_file)
+        return {
+            "attempt": attempt,
+            "line": f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
+            "traceback": "".join([*info.traceback, *traceback.format_exception_only(error)]).strip(),
+        }
+
+    def watched(self, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+        """The body, during which Cancel interrupts."""
+
+        async def body() -> bool:
+            with self._lock:
+                self._in_body = True
+                if self._cell.request.in_loop:
+                    self._task = asyncio.current_task()
+            try:
+                return await run()
+            finally:
+                self._leave_body()
+
+        return body
+
+    def _leave_body(self) -> None:
+        try:
+            with self._lock:
+                self._in_body, self._task = False, None
+        except KeyboardInterrupt:  # pressed in the very moment in which the body ended: too late to stop anything
+            self._in_body, self._task = False, None
+
+    # --- presses, in another thread --------------------------------------------------------------------------------
+
+    def _on_press(self, content: Mapping[str, Any]) -> None:
+        if content.get("run") != self._state["run"]:
+            return
+        kind = content.get("kind")
+        if kind == "cancel":
+            self._cancel()
+        elif kind in ("retry", "anew"):
+            self.anew = kind == "anew"
+            self.wake.set()
+        elif kind in _DECIDED:
+            threading.Thread(target=self._decide, args=(kind,), name="durable_nb decision", daemon=True).start()
+
+    def _cancel(self) -> None:
+        with self._lock:
+            self.cancelled = True
+            self.wake.set()
+            if not self._in_body:
+                return
+            task = self._task
+            if task is not None:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            else:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self._set(phase="stopping", actions=[])
+        timer = threading.Timer(_PATIENCE, self._does_not_react)
+        timer.daemon = True
+        timer.start()
+
+    def _does_not_react(self) -> None:
+        if self._in_body:
+            self._set(phase="stuck")
+
+    # --- a step that waits for a person ----------------------------------------------------------------------------
+
+    def ask(self, plan: Plan) -> None:
+        """Show that an at-most-once step needs a decision, with a button for each; the cell ends meanwhile."""
+        answer = plan.verdict.answer if plan.verdict is not None else ""
+        self._state |= {"phase": "refused", "remark": plan.reason, "actions": list(_ASK.get(answer, ()))}
+        self.live = self.live and bool(self._state["actions"])
+        self.open()
+
+    def _decide(self, decision: str) -> None:
+        home, name = self._session.home, self._cell.options.name
+        if home is None or name is None:
+            return
+        try:
+            if not home.ownership.ensure():
+                raise DurableExecutionsError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
+            home.once.resolve(name, decision, lease=home.ownership.lease)
+        except DurableExecutionsError as exc:
+            self._set(remark=str(exc))
+            return
+        self._swap(step_bundle(facts_of(self._cell), remark=_DECIDED[decision]))
