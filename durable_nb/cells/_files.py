@@ -250,6 +250,11 @@ class FileLedger:
             )
         return None
 
+    def is_foreign(self, key: str) -> bool:
+        """True when the disk holds something that neither a cell of this notebook left nor was there before them."""
+        known = self._known.get(key)
+        return known is not None and not self._is_ours(known, self.digest(self.path(key)))
+
     def adopt(self, key: str) -> None:
         """A cell before the first writer runs, and reads what the disk holds: that is the origin from now on."""
         known = self._known.get(key)

@@ -427,20 +427,33 @@ def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> li
     """Attributes that were set, replaced or removed between two states of a module.
 
     Args:
-        package: the module's top-level package. A new attribute that holds something of that package is a lazy import,
-            not a change.
+        package: the top-level package of an installed module. Packages set attributes of their own as they go (lazy
+            imports, the plotting backend): what they put there themselves is no change.
     """
     names = []
     for name in before.keys() | after.keys():
         old, new = before.get(name), after.get(name)
-        if old is None and package:
-            value = new[0] if isinstance(new, tuple) else None
-            origin = getattr(value, "__module__", None) or type(value).__module__
-            if isinstance(origin, str) and origin.partition(".")[0] == package:
-                continue
-        if not _same(old, new):
+        if not _same(old, new) and not (package and _own_doing(new if new is not None else old, package)):
             names.append(name)
     return sorted(names)
+
+
+_KEEP_PLAIN_STATE = frozenset({"matplotlib", "IPython", "ipykernel", "ipywidgets", "traitlets", "tqdm", "comm", "zmq"})
+"""Installed packages that keep plain values of their own in public attributes, and change them when they are used."""
+
+
+def _own_doing(entry: object, package: str) -> bool:
+    """Whether a package may have set an attribute itself."""
+    value = entry[0] if isinstance(entry, tuple) else None
+    if isinstance(value, _PLAIN):
+        return package in _KEEP_PLAIN_STATE or package in sys.stdlib_module_names
+    origin = getattr(value, "__module__", None)
+    if not isinstance(origin, str):
+        origin = type(value).__module__
+    return origin.partition(".")[0] == package
+
+
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, frozenset)
 
 
 def _same(old: object, new: object) -> bool:

@@ -162,3 +162,26 @@ def test_lazy_imports_of_a_package_are_no_change() -> None:
     some.late = late  # type: ignore[attr-defined]
     assert changed(before, module_state(some), package="some_module") == []
     assert changed(before, module_state(some)) == ["late"]
+
+
+def test_what_an_installed_package_sets_itself_is_told_from_what_others_set() -> None:
+    def own() -> None: ...
+
+    own.__module__ = "some_module.backend"
+    some = module(draw=len, option=1)
+    before = module_state(some)
+    some.draw = own  # type: ignore[attr-defined]
+    assert changed(before, module_state(some), package="some_module") == []
+    some.draw = test_an_attribute_set_on_a_module_is_a_change  # type: ignore[attr-defined]
+    some.option = 2  # type: ignore[attr-defined]
+    assert changed(before, module_state(some), package="some_module") == ["draw", "option"]
+    assert changed(before, module_state(some), package="matplotlib") == ["draw"]
+
+
+def test_the_first_figure_is_no_set_up() -> None:
+    import matplotlib.pyplot as plt
+
+    before = module_state(plt)
+    plt.switch_backend("agg")
+    plt.close(plt.figure())
+    assert changed(before, module_state(plt), package="matplotlib") == []
