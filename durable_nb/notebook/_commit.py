@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.cells import FileState, Input, Inputs, Observed, digest, fingerprint, to_json
 from durable_nb.events import EventKind
 from durable_nb.exceptions import DurableExecutionsError, LeaseLostError, NotStorableError, StoreError
-from durable_nb.notebook._cell import Cell, Report
+from durable_nb.notebook._capture import Message
+from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._errors import error_info
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._left import left_by
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
 
 MANIFEST_FORMAT = 1
+
+SHELL = "IPython"
+"""The shell as a module that set-up cells change: how results are shown is an input of every cell that shows one."""
+
+FORMATTING = frozenset({"config", "matplotlib", "pprint", "precision", "pylab"})
+"""Magics that change how results are shown."""
 
 
 class Committer:
@@ -44,7 +51,7 @@ class Committer:
         observed = session.world.observer.end()
         items, models = session.tee.end()
         after = ProcessState.capture()
-        inputs = self._inputs(cell, observed, after)
+        inputs = self._inputs(cell, observed, after, items)
         mark = fingerprint(inputs)
         nonce = uuid.uuid4().hex if not cell.managed else cell.nonce
         reads = cell.reads
@@ -86,14 +93,15 @@ class Committer:
         self._commit(cell, report, inputs, manifest, delta, files, problem)
         return report
 
-    def _inputs(self, cell: Cell, observed: Observed, after: ProcessState) -> Inputs:
+    def _inputs(self, cell: Cell, observed: Observed, after: ProcessState, items: Sequence[Message]) -> Inputs:
         """All that the cell depended on, as it was before the cell ran."""
         session, reads = self._session, cell.reads
         assert reads is not None
         inputs = Inputs(cell.inputs.values())
         reached = frozenset(reads.modules).union(*(session.tracker.modules_of(name) for name in reads.names))
         inputs.update(session.world.code(reached))
-        inputs.update(session.book.of_setups(reached))
+        shows = cell.shown_result or any(item["type"] != "stream" for item in items)
+        inputs.update(session.book.of_setups({*reached, SHELL} if shows else reached))
         process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.warnings)
         inputs.update(Input("process", key, version) for key, version in process)
         session.world.ledger.settle(
@@ -108,6 +116,10 @@ class Committer:
         assert cell.reads is not None
         changed = self._session.world.changed_modules(cell.modules_before, cell.reads.modules)
         cell.set_up = tuple(dict.fromkeys([*cell.reads.set_up, *changed]))
+        formats = [call for call in magics_of(cell.tree) if call.name in FORMATTING]
+        if formats:
+            setups = self._session.book.setups
+            setups[SHELL] = digest(setups.get(SHELL, ""), *(f"{call.name} {call.line}" for call in formats))
         for target in cell.set_up:
             module = target.partition(".")[0]
             self._session.book.setups[module] = digest(self._session.book.setups.get(module, ""), mark)
@@ -169,9 +181,10 @@ class Committer:
             if problem is None:
                 self._commit_result(home, cell, report, inputs, manifest, delta, files)
             else:
-                self._commit_unstored(home, cell, report, inputs, problem)
+                self._commit_unstored(home, cell, report, inputs, files, problem)
         except NotStorableError as exc:
-            self._commit_unstored(home, cell, report, inputs, told(exc.name, exc.type_name, exc.path, exc.why))
+            problem = told(exc.name, exc.type_name, exc.path, exc.why)
+            self._commit_unstored(home, cell, report, inputs, files, problem)
         except LeaseLostError:
             report.status, report.reason = "not_durable", "another kernel has taken this execution over"
             session.warn(f"cell {cell.label!r} was not saved: {report.reason}")
@@ -219,7 +232,9 @@ class Committer:
         )
         session.write(home, [event], refs=refs)
 
-    def _commit_unstored(self, home: Home, cell: Cell, report: Report, inputs: Inputs, problem: str) -> None:
+    def _commit_unstored(
+        self, home: Home, cell: Cell, report: Report, inputs: Inputs, files: Sequence[FileState], problem: str
+    ) -> None:
         session = self._session
         stored_anyway = cell.options.at_most_once
         if cell.options.mode != "always" and not cell.set_up:
@@ -232,6 +247,7 @@ class Committer:
             "seconds": report.seconds,
             "reason": report.reason,
             "runs_again": problem,
+            **({"files": {"states": [state.to_json() for state in files], "blobs": {}}} if files else {}),
         }
         event = cell_event(
             cell.operation,

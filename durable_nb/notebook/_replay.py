@@ -83,13 +83,13 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
 
 def _follow_results(session: Session) -> None:
     """`_`, `__` and `___` are the objects of the last results, also when a checkpoint has just bound new ones."""
-    namespace, hook = session.shell.user_ns, session.shell.displayhook
+    shell, hook = session.shell, session.shell.displayhook
     for name, number in zip(("_", "__", "___"), reversed(session.recent), strict=False):
-        value = namespace["_oh"].get(number)
+        value = shell.user_ns["_oh"].get(number)
         if value is None or value is getattr(hook, name):
             continue
-        if namespace.get(name) is getattr(hook, name):  # else the user has bound it, and IPython leaves it alone
-            namespace[name] = value
+        if shell.user_ns.get(name) is shell.user_ns_hidden.get(name):  # else the user has bound it: it stays theirs
+            shell.push({name: value}, interactive=False)
         setattr(hook, name, value)
 
 

@@ -141,6 +141,23 @@ class World:
             kept[state.key] = blobs.put(data)
         return {"states": rows, "blobs": kept}
 
+    def restore_state(self, state: FileState, address: str | None, blobs: BlobStore) -> bool:
+        """Make a path what a cell left there (a file, a folder, nothing); False when it cannot be."""
+        path = Path(self.ledger.path(state.key))
+        if address is not None:
+            return self.restore_file(state.key, address, blobs)
+        try:
+            if state.version == MISSING:
+                path.unlink()
+            elif state.version == "dir":
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                return False
+        except OSError:  # a folder with other things in it, no permission: the cell runs and meets it itself
+            return False
+        self.ledger.restored(state.key)
+        return True
+
     def restore_file(self, key: str, address: str, blobs: BlobStore) -> bool:
         """Put the bytes of a file back; False when they cannot be had."""
         try:
