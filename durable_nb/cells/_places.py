@@ -41,6 +41,7 @@ class Places:
         self._temporary = os.path.abspath(tempfile.gettempdir())
         self._verdicts: dict[str, bool] = {}
         self._frames: dict[str, str] = {}
+        self._real: dict[str, str] = {}
 
     def counts(self, path: str) -> bool:
         """Whether the file or directory at this absolute path can be an input."""
@@ -103,14 +104,22 @@ class Places:
         """The name of a path in records: relative to the project where that is shorter, with forward slashes."""
         if path == self.project:
             return "."
-        prefix = self.project.rstrip(os.sep) + os.sep
-        if path.startswith(prefix):
-            return path[len(prefix) :].replace(os.sep, "/")
         # A neighbour of the project moves with it; anything further away does not.
         parent = os.path.dirname(self.project).rstrip(os.sep) + os.sep
-        if len(parent) > 1 and path.startswith(parent):
-            return "../" + path[len(parent) :].replace(os.sep, "/")
+        for root, start in ((self.project.rstrip(os.sep) + os.sep, ""), (parent, "../")):
+            # The project's own path has no links in it; the path that a cell used may have.
+            for form in (path, self._without_links(path)):
+                if len(root) > 1 and form.startswith(root):
+                    return start + form[len(root) :].replace(os.sep, "/")
         return path.replace(os.sep, "/")
+
+    def _without_links(self, path: str) -> str:
+        """The path with its folder resolved; a link to a file stays a name of its own."""
+        folder, name = os.path.split(path)
+        real = self._real.get(folder)
+        if real is None:
+            real = self._real[folder] = os.path.realpath(folder)
+        return os.path.join(real, name)
 
     def path(self, key: str) -> str:
         """The absolute path of a key, in this checkout."""
@@ -149,8 +158,7 @@ def _system_directories() -> list[str]:
         "/var/cache",
         "/System",
         "/Library",
-        os.path.abspath(sys.prefix),
-        os.path.abspath(sys.base_prefix),
+        *(form(prefix) for prefix in (sys.prefix, sys.base_prefix) for form in (os.path.abspath, os.path.realpath)),
     ]
 
 
