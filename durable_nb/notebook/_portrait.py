@@ -21,6 +21,7 @@ import functools
 import hashlib
 import io
 import os
+import pathlib
 import sys
 import types
 import weakref
@@ -325,6 +326,16 @@ _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Painter, Any], str]], ...] 
         lambda value: isinstance(value, types.MappingProxyType),
         lambda painter, value: f"proxy {{{painter._pairs(value)}}}",
     ),
+    (
+        # They note when they were last cleaned up; their content is what can be told apart.
+        lambda value: isinstance(value, (weakref.WeakValueDictionary, weakref.WeakKeyDictionary)),
+        lambda painter, value: f"{type(value).__name__} {{{painter._pairs(dict(value.items()))}}}",
+    ),
+    # Paths keep their texts once they were asked for.
+    (
+        lambda value: isinstance(value, pathlib.PurePath),
+        lambda painter, value: f"{type(value).__name__} {str(value)!r}",
+    ),
     (_is_array, Painter._array),
     (_is_frame, Painter._frame),
     (_is_container, Painter._container),
@@ -342,7 +353,7 @@ _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Painter, Any], str]], ...] 
 def _atom(value: Any) -> str:
     text = repr(value)
     if len(text) > _LONG:
-        return f"{type(value).__name__} {len(value)} {_digest(text.encode('utf-8', 'surrogatepass'))} {text[:60]}"
+        return f"{type(value).__name__} {_digest(text.encode('utf-8', 'surrogatepass'))} {text[:60]}"
     return text
 
 

@@ -8,7 +8,6 @@ forks a process for each.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import builtins
 import copy
@@ -29,6 +28,7 @@ from jupyter_client.session import Session
 from traitlets.config import Config
 
 from durable_nb.notebook._kernel import DurableKernel
+from tests.fidelity.probing import probe_in
 from tests.notebook.outputs import OutputArea
 
 Message = dict[str, Any]
@@ -124,7 +124,7 @@ class Shell:
         config.ZMQInteractiveShell.colors = "nocolor"
         kind = BareDurableKernel if durable else BarePlainKernel
         main = SimpleNamespace(parent_thread=threading.main_thread(), manager=None)
-        self.session = NotedSession(key=b"", signature_scheme="hmac-sha256", username="user")
+        self.session = NotedSession(key=b"test", signature_scheme="hmac-sha256", username="user")
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.kernel = kind(
@@ -192,17 +192,3 @@ class Shell:
         if found["status"] != "ok":
             return f"{found['ename']}: {found['evalue']}"
         return str(found["data"]["text/plain"])
-
-
-def probe_in(namespace: dict[str, Any], code: str) -> str:
-    """Run probe code in the namespace of a notebook: the `repr` of its last expression, or its error."""
-    tree = ast.parse(code)
-    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    try:
-        if tree.body:
-            exec(compile(tree, "<probe>", "exec"), namespace)
-        if last is None:
-            return "done"
-        return repr(eval(compile(ast.Expression(last.value), "<probe>", "eval"), namespace))
-    except Exception as exc:
-        return f"{type(exc).__name__}: {exc}"

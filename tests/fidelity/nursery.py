@@ -11,6 +11,7 @@ had shown is known), and ends. Jobs and answers are pickles over the nursery's o
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import pickle
@@ -20,7 +21,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ class Job:
     """What unseeded generators start from: a fresh kernel would take it from the system."""
     stop_on_error: bool = True
     portrait: bool = True
+    tell_modules: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Seen:
     statements: dict[int, int] = field(default_factory=dict)
     status: int = 0
     log: str = ""
+    modules: list[str] = field(default_factory=list)
 
     @property
     def statuses(self) -> list[str]:
@@ -155,7 +157,9 @@ def serve() -> None:
     home = Path(sys.argv[1])
     for module in ("tests.fidelity.inprocess", "tests.fidelity.kills", "durable_nb.runtime", *sys.argv[2:]):
         importlib.import_module(module)
-    _warm()
+    _warm(home)
+    gc.collect()
+    gc.freeze()  # memory that the children share stays shared
     # What the children are to find: a path without the tests' folder, so that nothing of theirs is local code.
     sys.path.remove(str(ROOT))
     while True:
@@ -166,24 +170,21 @@ def serve() -> None:
         _write(answers, _fork(job, home))
 
 
-def _warm() -> None:
-    """Import what making a kernel imports, without making one."""
-    for module in (
-        "IPython.core.interactiveshell",
-        "IPython.extensions.storemagic",
-        "ipykernel.zmqshell",
-        "ipykernel.debugger",
-        "durable_nb.notebook._session",
-        "durable_nb.journal",
-        "durable_nb.snapshot",
-        "matplotlib_inline.backend_inline" if "matplotlib" in sys.argv[2:] else "sqlite3",
-        "jedi",
-        "tracemalloc",
-        "pygments.formatters.terminal256",
-        "IPython.core.ultratb",
-    ):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+def _warm(home: Path) -> None:
+    """Import all that a kernel's life imports: a first child lives it and tells."""
+    folder = home / "warm"
+    folder.mkdir()
+    for durable in (True, False):
+        job = Job(
+            cells=("x = [1]", "print(x)\nx", "%%bash\ntrue", "undefined"),
+            folder=folder,
+            store=folder / "store",
+            durable=durable,
+            tell_modules=True,
+        )
+        for name in _fork(job, home).modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
 
 def _fork(job: Job, home: Path) -> Seen:
@@ -288,9 +289,7 @@ def _live(job: Job, handle: int) -> None:
             "points": killer.passed,
             "point_names": killer.names,
             "statements": killer.statements,
+            "modules": sorted(sys.modules) if job.tell_modules else [],
         },
     )
     out.flush()
-
-
-__all__ = ["Job", "Nursery", "Seen", "serve", "time"]

@@ -76,7 +76,7 @@ def main() -> int:
                 ):
                     print(f"  {verdict.verdict.upper()} {case.id} [{verdict.mode} {verdict.detail}] {verdict.statuses}")
                     for line in verdict.differences[:6]:
-                        print("      ", line[:600])
+                        print("      ", line[:1200] if not line.startswith("the kernel died") else line[-900:])
                     for line in verdict.told[:4]:
                         print("       told:", line[:300])
                 elif verdict.needless:

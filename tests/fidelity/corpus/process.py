@@ -1,0 +1,551 @@
+"""Section C: the state of the process and of modules."""
+
+from __future__ import annotations
+
+from tests.fidelity.case import Case, Edit, cells
+
+CASES = (
+    # --- 26: random generators ------------------------------------------------------------------------------------------
+    Case(
+        row="26",
+        name="seeded-draws",
+        cells=cells("""
+import random
+random.seed(1)
+---
+a = random.random()
+---
+b = [random.randint(0, 99) for _ in range(3)]
+---
+print(a, b)
+"""),
+        probes=("random.random()", "a, b"),
+        edits=(
+            Edit({0: "import random\nrandom.seed(2)"}),
+            Edit({1: "a = random.random(), random.random()"}),
+            Edit({1: "a = 0"}),
+            Edit({3: "print(b, a)\nprint(random.random())"}),
+        ),
+        replays=(0, 1, 2, 3),
+    ),
+    Case(
+        row="26",
+        name="unseeded-draws",
+        cells=cells("""
+import random
+a = random.random()
+---
+b = random.random()
+---
+c = a < b
+print(a, b, c)
+"""),
+        probes=("random.random()", "a, b"),
+        edits=(Edit({2: "c = random.random()\nprint(a, b, c)"}),),
+        replays=(0, 1, 2),
+    ),
+    Case(
+        row="26",
+        name="numpy-global-and-generator",
+        cells=cells("""
+import numpy as np
+np.random.seed(3)
+rng = np.random.default_rng(4)
+---
+a = np.random.rand(2)
+---
+b = rng.normal(size=2)
+---
+c = np.random.randint(0, 100), rng.integers(0, 100)
+print(a, b, c)
+"""),
+        needs=("numpy",),
+        probes=("np.random.rand()", "rng.random()", "c"),
+        edits=(
+            Edit({0: "import numpy as np\nnp.random.seed(5)\nrng = np.random.default_rng(4)"}),
+            Edit({1: "a = np.random.rand(3)"}),
+            Edit({2: "b = rng.normal(size=3)"}),
+        ),
+        replays=(0, 1, 2, 3),
+    ),
+    Case(
+        row="26",
+        name="draws-inside-functions",
+        cells=cells("""
+import random
+def roll(n):
+    return [random.randint(1, 6) for _ in range(n)]
+random.seed(10)
+---
+first = roll(3)
+---
+r = random.Random(5)
+own = r.random()
+---
+second = roll(2)
+print(first, second, own)
+"""),
+        probes=("roll(4)", "r.random()"),
+        edits=(Edit({1: "first = roll(4)"}), Edit({2: "r = random.Random(6)\nown = r.random()"})),
+        replays=(1, 2, 3),
+    ),
+    Case(
+        row="26",
+        name="shuffle-in-place",
+        cells=cells("""
+import random
+random.seed(0)
+deck = list(range(10))
+---
+random.shuffle(deck)
+---
+hand = random.sample(deck, 3)
+print(hand)
+"""),
+        probes=("deck", "random.choice(deck)"),
+        edits=(
+            Edit({1: "random.shuffle(deck); random.shuffle(deck)"}),
+            Edit({0: "import random\nrandom.seed(0)\ndeck = list(range(11))"}),
+        ),
+        replays=(0, 1, 2),
+    ),
+    # --- 27: rcParams, options, warnings, logging, decimal ------------------------------------------------------------
+    Case(
+        row="27",
+        name="pandas-options",
+        cells=cells("""
+import pandas as pd
+pd.set_option('display.max_rows', 4)
+---
+df = pd.DataFrame({'x': range(10)})
+df
+---
+pd.set_option('display.precision', 2)
+---
+pd.Series([1.23456])
+"""),
+        needs=("numpy", "pandas"),
+        probes=("pd.get_option('display.max_rows'), pd.get_option('display.precision')", "repr(df)"),
+        edits=(Edit({0: "import pandas as pd\npd.set_option('display.max_rows', 6)"}), Edit({2: "pass"})),
+        replays=(1, 3),
+    ),
+    Case(
+        row="27",
+        name="numpy-print-options-and-errors",
+        cells=cells("""
+import numpy as np
+np.set_printoptions(precision=2)
+old = np.seterr(divide='ignore')
+---
+a = np.array([1.23456, 2.0]) / 1
+print(a)
+---
+print(np.array([1.0]) / 0)
+"""),
+        needs=("numpy",),
+        probes=("repr(np.array([1.23456]))", "np.geterr()['divide']"),
+        edits=(Edit({0: "import numpy as np\nnp.set_printoptions(precision=4)\nold = np.seterr(divide='ignore')"}),),
+    ),
+    Case(
+        row="27",
+        name="warning-filters",
+        cells=cells("""
+import warnings
+warnings.simplefilter('ignore')
+---
+warnings.warn('quiet')
+print('said nothing')
+---
+warnings.resetwarnings()
+---
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    warnings.warn('kept')
+print(len(caught))
+"""),
+        probes=("len(caught)",),
+        edits=(Edit({0: "import warnings\nwarnings.simplefilter('always')"}),),
+        ignore=("names.caught",),
+    ),
+    Case(
+        row="27",
+        name="logging-set-up",
+        cells=cells("""
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(levelname)s %(message)s', force=True)
+log = logging.getLogger('mine')
+---
+log.info('hello')
+---
+log.setLevel(logging.ERROR)
+---
+log.info('not shown')
+log.error('shown')
+"""),
+        probes=(
+            "log.level, logging.getLogger().level",
+            "len(logging.getLogger().handlers)",
+            "log is logging.getLogger('mine')",
+        ),
+        edits=(
+            Edit({2: "log.setLevel(logging.INFO)"}),
+            Edit(
+                {
+                    0: "import logging, sys\nlogging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s', force=True)\nlog = logging.getLogger('mine')"
+                }
+            ),
+        ),
+    ),
+    Case(
+        row="27",
+        name="decimal-and-locale",
+        cells=cells("""
+import decimal, locale
+decimal.getcontext().prec = 6
+---
+d = decimal.Decimal(1) / 7
+---
+decimal.getcontext().prec = 3
+---
+e = decimal.Decimal(1) / 7
+print(d, e, locale.setlocale(locale.LC_NUMERIC, 'C'))
+"""),
+        probes=("decimal.Decimal(1) / 3", "decimal.getcontext().prec"),
+        edits=(Edit({0: "import decimal, locale\ndecimal.getcontext().prec = 8"}), Edit({2: "pass"})),
+    ),
+    Case(
+        row="27",
+        name="rcparams-and-current-figure",
+        cells=cells("""
+import matplotlib.pyplot as plt
+plt.rcParams['lines.linewidth'] = 5
+plt.ioff()
+---
+fig, ax = plt.subplots()
+---
+plt.plot([1, 2, 3])
+len(ax.lines)
+---
+plt.close('all')
+print(plt.rcParams['lines.linewidth'], plt.get_fignums())
+"""),
+        needs=("numpy", "matplotlib.figure"),
+        probes=(
+            "len(ax.lines), ax.lines[0].get_linewidth(), ax.figure is fig",
+            "plt.rcParams['lines.linewidth']",
+            "plt.get_fignums()",
+        ),
+        edits=(Edit({0: "import matplotlib.pyplot as plt\nplt.rcParams['lines.linewidth'] = 2\nplt.ioff()"}),),
+        ignore=("prompts", "cells.2.outputs"),
+        refusal=True,
+    ),
+    # --- 28: environment, directory, path -------------------------------------------------------------------------------
+    Case(
+        row="28",
+        name="environ-chdir-path",
+        cells=cells("""
+import os, sys
+os.environ['MODE'] = 'test'
+os.makedirs('sub', exist_ok=True)
+---
+os.chdir('sub')
+---
+where = os.path.basename(os.getcwd())
+mode = os.environ['MODE']
+---
+sys.path.append('/nowhere')
+os.environ.pop('MODE')
+---
+print(where, mode, 'MODE' in os.environ, sys.path[-1])
+"""),
+        probes=("os.path.basename(os.getcwd())", "os.environ.get('MODE')", "sys.path[-1]"),
+        edits=(
+            Edit({0: "import os, sys\nos.environ['MODE'] = 'prod'\nos.makedirs('sub', exist_ok=True)"}),
+            Edit({1: "pass"}),
+        ),
+    ),
+    Case(
+        row="28",
+        name="environment-read",
+        cells=cells("""
+import os
+level = os.environ.get('MY_LEVEL', 'none')
+---
+text = f'level={level}'
+---
+print(text, os.getenv('OTHER_ONE'))
+"""),
+        env={"MY_LEVEL": "3"},
+        probes=("text",),
+        edits=(Edit(env={"MY_LEVEL": "4"}), Edit(env={"OTHER_ONE": "x"})),
+        replays=(0, 1, 2),
+    ),
+    Case(
+        row="28",
+        name="umask-and-signals",
+        cells=cells("""
+import os, signal
+old = os.umask(0o077)
+---
+def handler(n, frame): pass
+prev = signal.signal(signal.SIGUSR1, handler)
+---
+print(oct(os.umask(0o077)), signal.getsignal(signal.SIGUSR1) is handler)
+"""),
+        probes=("oct(os.umask(0o077))", "signal.getsignal(signal.SIGUSR1) is handler"),
+        edits=(Edit({0: "import os, signal\nold = os.umask(0o027)"}),),
+        refusal=True,
+    ),
+    Case(
+        row="28",
+        name="recursion-limit",
+        cells=cells("""
+import sys
+sys.setrecursionlimit(5000)
+---
+def depth(n): return n if n == 0 else depth(n - 1)
+d = depth(2500)
+---
+print(d, sys.getrecursionlimit())
+"""),
+        probes=("sys.getrecursionlimit()", "depth(3000)"),
+        edits=(Edit({2: "print(sys.getrecursionlimit())"}),),
+    ),
+    # --- 29: imports ----------------------------------------------------------------------------------------------------
+    Case(
+        row="29",
+        name="local-module",
+        cells=cells("""
+import helper
+from helper import twice as tw
+---
+x = tw(4)
+---
+y = helper.CONSTANT
+---
+print(x, y)
+"""),
+        files={"helper.py": "CONSTANT = 5\ndef twice(x):\n    return x * 2\ndef unused():\n    return 0\n"},
+        probes=("tw(1), helper.twice is tw", "x, y"),
+        edits=(
+            Edit(files={"helper.py": "CONSTANT = 6\ndef twice(x):\n    return x * 20\ndef unused():\n    return 0\n"}),
+            Edit(files={"helper.py": "CONSTANT = 5\ndef twice(x):\n    return x * 2\ndef unused():\n    return 1\n"}),
+        ),
+        replays=(1, 2, 3),
+    ),
+    Case(
+        row="29",
+        name="local-module-through-another",
+        cells=cells("""
+import outer
+---
+r = outer.run(3)
+---
+print(r)
+"""),
+        files={
+            "outer.py": "import inner\ndef run(x):\n    return inner.f(x) + 1\n",
+            "inner.py": "def f(x):\n    return x * 10\n",
+        },
+        probes=("outer.run(1), r",),
+        edits=(Edit(files={"inner.py": "def f(x):\n    return x * 100\n"}),),
+        replays=(1, 2),
+    ),
+    Case(
+        row="29",
+        name="import-with-side-effects-and-star",
+        cells=cells("""
+from effects import *
+import effects
+---
+out = describe()
+---
+effects.STATE.append('by notebook')
+---
+print(out, effects.STATE, LIMIT)
+"""),
+        files={
+            "effects.py": "print('imported')\nSTATE = ['start']\nLIMIT = 3\n__all__ = ['describe', 'LIMIT', 'STATE']\ndef describe():\n    return f'{len(STATE)} of {LIMIT}'\n"
+        },
+        probes=("describe(), STATE is effects.STATE", "effects.STATE"),
+        edits=(
+            Edit(
+                files={
+                    "effects.py": "print('imported')\nSTATE = ['begin']\nLIMIT = 4\n__all__ = ['describe', 'LIMIT', 'STATE']\ndef describe():\n    return f'{len(STATE)} of {LIMIT}'\n"
+                }
+            ),
+            Edit({2: "pass"}),
+        ),
+    ),
+    Case(
+        row="29",
+        name="import-as-submodule-and-reload",
+        cells=cells("""
+import os.path as p, importlib
+import collections.abc
+import conf
+---
+j = p.join('a', 'b')
+conf.VALUE = 99
+---
+_ = importlib.reload(conf)
+---
+print(j, conf.VALUE, collections.abc.Mapping.__name__)
+"""),
+        files={"conf.py": "VALUE = 1\n"},
+        probes=("conf.VALUE",),
+        edits=(Edit(files={"conf.py": "VALUE = 2\n"}), Edit({2: "pass"})),
+    ),
+    Case(
+        row="29",
+        name="instance-of-a-local-module",
+        cells=cells("""
+from shapes import Box
+b = Box(2)
+---
+b.grow()
+---
+print(b.size, isinstance(b, Box))
+"""),
+        files={
+            "shapes.py": "class Box:\n    def __init__(self, size):\n        self.size = size\n    def grow(self):\n        self.size += 1\n"
+        },
+        probes=("b.grow(); b.size", "type(b) is Box"),
+        edits=(
+            Edit(
+                files={
+                    "shapes.py": "class Box:\n    def __init__(self, size):\n        self.size = size\n    def grow(self):\n        self.size *= 10\n"
+                }
+            ),
+        ),
+        replays=(1, 2),
+    ),
+    # --- 31: modules as state -------------------------------------------------------------------------------------------
+    Case(
+        row="31",
+        name="module-attribute-as-state",
+        cells=cells("""
+import settings_mod as cfg
+cfg.X = 3
+---
+y = cfg.X * 2
+---
+cfg.X += 1
+---
+z = cfg.get()
+print(y, z)
+"""),
+        files={"settings_mod.py": "X = 0\ndef get():\n    return X\n"},
+        probes=("cfg.X, cfg.get()", "y, z"),
+        edits=(Edit({0: "import settings_mod as cfg\ncfg.X = 30"}), Edit({2: "pass"})),
+    ),
+    Case(
+        row="31",
+        name="state-inside-a-module-set-by-its-function",
+        cells=cells("""
+import counter_mod
+---
+counter_mod.bump()
+---
+counter_mod.bump()
+n = counter_mod.value()
+---
+print(n)
+"""),
+        files={"counter_mod.py": "_n = 0\ndef bump():\n    global _n\n    _n += 1\ndef value():\n    return _n\n"},
+        probes=("counter_mod.value()", "counter_mod.bump(); counter_mod.value()"),
+        edits=(Edit({1: "pass"}), Edit({3: "print(n, counter_mod.value())"})),
+    ),
+    Case(
+        row="31",
+        name="class-attribute-of-an-installed-package",
+        cells=cells("""
+import string
+class Custom(string.Template):
+    delimiter = '%'
+string.Template.flag = 'set'
+---
+t = Custom('hi %name').substitute(name='bob')
+---
+print(t, string.Template.flag)
+"""),
+        probes=("string.Template.flag",),
+        edits=(
+            Edit(
+                {
+                    0: "import string\nclass Custom(string.Template):\n    delimiter = '&'\nstring.Template.flag = 'other'"
+                }
+            ),
+        ),
+    ),
+    # --- 32: session magics ---------------------------------------------------------------------------------------------
+    Case(
+        row="32",
+        name="session-magics",
+        cells=cells("""
+%env COLOUR=blue
+---
+%alias_magic tt timeit
+import os
+c = os.environ['COLOUR']
+---
+%precision 3
+---
+x = 3.14159265
+x
+---
+print(c)
+"""),
+        probes=("os.environ['COLOUR']", "get_ipython().find_line_magic('tt') is not None"),
+        edits=(Edit({0: "%env COLOUR=red"}), Edit({2: "%precision 5"})),
+    ),
+    Case(
+        row="32",
+        name="cd-magic",
+        cells=cells("""
+%mkdir -p inner
+%cd -q inner
+---
+import os
+here = os.path.basename(os.getcwd())
+---
+%cd -q ..
+---
+print(here, os.path.basename(os.getcwd()))
+"""),
+        probes=("os.path.basename(os.getcwd())", "here"),
+        edits=(Edit({2: "pass"}),),
+    ),
+    # --- 33: shell commands and files -----------------------------------------------------------------------------------
+    Case(
+        row="33",
+        name="shell-writes-a-file",
+        cells=cells("""
+!echo hello > out.txt
+---
+text = open('out.txt').read()
+---
+lines = !cat out.txt
+print(lines, text)
+"""),
+        probes=("text", "list(lines)"),
+        edits=(Edit({0: "!echo bye > out.txt"}), Edit(files={"out.txt": None})),
+    ),
+    Case(
+        row="33",
+        name="bash-cell",
+        cells=cells("""
+%%bash
+echo from bash
+mkdir -p made
+echo 1,2 > made/a.csv
+---
+import csv
+rows = list(csv.reader(open('made/a.csv')))
+---
+print(rows)
+"""),
+        probes=("rows",),
+        edits=(Edit({0: "%%bash\necho from bash\nmkdir -p made\necho 3,4 > made/a.csv"}),),
+    ),
+)
