@@ -21,10 +21,9 @@ from rich.text import Text
 
 from durable_nb.cli._execute import CellReport, NotebookRun, Outcome
 from durable_nb.cli._exit import ExitCode
-from durable_nb.cli._format import duration, one_line
+from durable_nb.cli._format import duration
 from durable_nb.cli._progress import Progress
 from durable_nb.cli._save import read_notebook
-from durable_nb.history import first_line
 
 ROOT = Path(__file__).resolve().parent.parent
 # These say nothing new: a declaration is run every time, since running it is cheaper than storing it.
@@ -73,7 +72,7 @@ def run_once(notebook: Path, store: Path, progress: Progress, killer: Killer | N
     return run.run()
 
 
-def table(labels: Sequence[str], first: Outcome, second: Outcome, killed_in: int) -> Table:
+def table(first: Outcome, second: Outcome, killed_in: int) -> Table:
     """Per cell: what each run did, how long it took, and why the second one ran what it ran."""
     shown = Table(title="The same notebook, before and after the kill", title_justify="left")
     shown.add_column("#", justify="right")
@@ -89,7 +88,7 @@ def table(labels: Sequence[str], first: Outcome, second: Outcome, killed_in: int
         missing = "killed here" if cell.number == killed_in else "not reached"
         shown.add_row(
             str(cell.number),
-            Text(one_line(labels[cell.number - 1], 80)),
+            Text(cell.label),
             _word(was) if was else Text(missing, style="bold red" if cell.number == killed_in else "dim"),
             duration(was.wall) if was else "–",
             _word(cell),
@@ -116,9 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place.mkdir(parents=True)
     notebook = place / options.notebook.name
     shutil.copy(options.notebook, notebook)
-    sources = [
-        cell.source for cell in read_notebook(notebook).cells if cell.cell_type == "code" and cell.source.strip()
-    ]
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -137,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         second = run_once(notebook, place / ".durable", progress)
         progress.summary(second, notebook.with_name(f"{notebook.stem}.out.ipynb"))
     console.print()
-    console.print(table([first_line(source) for source in sources], first, second, killed_in))
+    console.print(table(first, second, killed_in))
     then = sum(cell.wall for cell in first.cells)
     again = [cell for cell in second.cells if cell.number < killed_in]
     now = sum(cell.wall for cell in again)
