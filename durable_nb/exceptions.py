@@ -7,7 +7,7 @@ code disagree (`NonDeterministicExecutionError`, `StepChangedError`, `StepInterr
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from collections.abc import Mapping
 from enum import Enum
@@ -479,7 +479,7 @@ class TimedSuspendExecution(SuspendExecution):
         return cls(message, time.time() + delay_seconds)
 
     @classmethod
-    def from_datetime(cls, message: str, datetime_timestamp: datetime.datetime) -> Self:
+    def from_datetime(cls, message: str, datetime_timestamp: dt.datetime) -> Self:
         """Suspend until a moment."""
         return cls(message, datetime_timestamp.timestamp())
 

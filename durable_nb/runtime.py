@@ -99,7 +99,7 @@ def _ignore_in_git(directory: Path) -> None:
         note.write_text("*\n", encoding="utf-8")
 
 
-# --- Handlers ------------------------------------------------------------------------------------------------------------
+# --- Handlers ---------------------------------------------------------------------------------------------------------
 
 _shared: dict[tuple[int, Path], Store] = {}
 _shared_lock = threading.Lock()
@@ -140,7 +140,8 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
 
 
 class Worker:
-    """Drives whatever is due in a store: waits that are over, retries, callbacks that came, executions whose process died.
+    """Drives whatever is due in a store: waits that are over, retries, callbacks that came, executions whose process
+    died.
 
     Args:
         driver: of the store.
@@ -200,7 +201,7 @@ class Worker:
         except LeaseHeldError:
             pass  # another process is on it
         except DurableExecutionsError as error:
-            logger.error("execution %s cannot be driven: %s", record.name, error)
+            logger.error("execution %s cannot be driven: %s", record.name, error)  # noqa: TRY400 - expected: one line
             self._failed.add(record.execution_id)
         finally:
             with self._lock:

@@ -1,7 +1,7 @@
 """The progress bar of `map` and `parallel` in a cell.
 
-One display per batch, updated while branches end and left with a line that depends on the work only: no times, no rates.
-A batch that is replayed shows that line at once, so a run that was cut off and one that was not look the same.
+One display per batch, updated while branches end and left with a line that depends on the work only: no times, no
+rates. A batch that is replayed shows that line at once, so a run that was cut off and one that was not look the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class BatchBars:
         handle = self._shown.get(key)
         now = time.monotonic()
         if handle is None:
-            self._shown[key] = display(bundle(progress), raw=True, display_id=True)
+            show: Any = display
+            self._shown[key] = show(bundle(progress), raw=True, display_id=True)
         elif progress.over or now - self._last[key] >= _PAUSE_SECONDS:
             handle.update(bundle(progress), raw=True)
         else:
@@ -46,9 +47,8 @@ def bundle(progress: Progress) -> dict[str, str]:
     line = f"{label}: {progress.done} of {progress.total}"
     if progress.failed:
         line += f", {progress.failed} failed"
-    safe = html.escape(line)
-    bar = f'<progress value="{progress.done}" max="{max(progress.total, 1)}" aria-label="{html.escape(label)}"></progress>'
-    return {"text/plain": line, "text/html": f"<div>{bar} {safe}</div>"}
+    bar = f'<progress value="{progress.done}" max="{max(progress.total, 1)}" aria-label="{html.escape(label)}">'
+    return {"text/plain": line, "text/html": f"<div>{bar}</progress> {html.escape(line)}</div>"}
 
 
 __all__ = ["BatchBars", "bundle"]

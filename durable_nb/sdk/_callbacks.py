@@ -6,6 +6,7 @@ refused when the callback has ended, so exactly one of several senders (and the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,10 +56,9 @@ def expire(state: ExecutionState, recorded: OperationState) -> None:
     message = "Callback timed out" if whole else "Callback timed out on heartbeat"
     error = ErrorObject(message=message, type=kind.value, data=None, stack_trace=None)
     sender = CallbackSender(recorder.journal, state.clock)
-    try:
+    # It may have been completed in this moment; the caller looks at the history again.
+    with contextlib.suppress(InvalidStateError):
         sender.end(recorder.execution_id, recorded.operation_id, EventKind.TIMED_OUT, failure=Failure(error))
-    except InvalidStateError:
-        pass  # it was completed in this moment; the caller looks at the history again
     state.refresh()
 
 

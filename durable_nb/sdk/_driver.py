@@ -1,17 +1,17 @@
 """The drive loop: invocation after invocation until an execution is over.
 
-One driver holds the lease of an execution and calls its handler. When the handler suspends, its stack is gone; the driver
-records when the execution wants attention (`due`) and waits, or leaves it to whoever drives it next (`wait=False`, as
-workers do). What resumes it: a moment that has come, a callback or an invoked function that completed, in this process
-(its bell rings) or another one (the journal is looked at).
+One driver holds the lease of an execution and calls its handler. When the handler suspends, its stack is gone; the
+driver records when the execution wants attention (`due`) and waits, or leaves it to whoever drives it next
+(`wait=False`, as workers do). What resumes it: a moment that has come, a callback or an invoked function that
+completed, in this process (its bell rings) or another one (the journal is looked at).
 
 `due` in the execution's row is the promise to workers. It is set from the creation to the end, also while the handler
-runs, so an execution whose process died is found; its lease says whether somebody drives it. Whoever completes something
-from outside sets it to now. Order makes this safe: the driver writes `due` first and looks at the journal after, so a
-completion in between is either seen, or has set `due` itself.
+runs, so an execution whose process died is found; its lease says whether somebody drives it. Whoever completes
+something from outside sets it to now. Order makes this safe: the driver writes `due` first and looks at the journal
+after, so a completion in between is either seen, or has set `due` itself.
 
-Invoked functions run in threads of their own as soon as they are asked for: a plain function is called, a durable one is
-an execution with a name made from its parent's and the operation's id, so it is found again after a crash.
+Invoked functions run in threads of their own as soon as they are asked for: a plain function is called, a durable one
+is an execution with a name made from its parent's and the operation's id, so it is found again after a crash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +104,9 @@ class Driver:
         self._check_same(record, facts)
         if not record.status.is_terminal and next(iter(self.journal.read(record.execution_id)), None) is None:
             event = self._execution_event(record, EventKind.STARTED, payload=event_text.encode("utf-8"))
-            try:
+            # Another process may have begun it in this moment.
+            with suppress(JournalConflictError):
                 self.journal.append(record.execution_id, [event], after=0, due=self.clock.now())
-            except JournalConflictError:
-                pass  # another process has begun it in this moment
         return record
 
     @staticmethod
@@ -160,7 +159,12 @@ class Driver:
     # --- driving ---------------------------------------------------------------------------------------------------
 
     def drive(
-        self, record: ExecutionRecord, handler: DurableHandler[Any, Any], *, wait: bool = True, timeout: float | None = None
+        self,
+        record: ExecutionRecord,
+        handler: DurableHandler[Any, Any],
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
     ) -> Result:
         """Drive an execution until it is over; with `wait=False`, until it suspends.
 

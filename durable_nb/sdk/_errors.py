@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import logging
 import pickle
 import sys
 import threading
@@ -24,6 +25,7 @@ import traceback
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from durable_nb.events import ErrorInfo
@@ -33,8 +35,11 @@ from durable_nb.sdk.constants import ERROR_SIZE_LIMIT_BYTES
 from durable_nb.sdk.lambda_service import ErrorObject
 from durable_nb.sdk.serdes import EXTENDED_TYPES_SERDES, SerDesContext
 
+logger = logging.getLogger(__name__)
+
 _NO_CONTEXT = SerDesContext()
 _VALUE_LIMIT = 8 * 1024
+_ENGINE = str(Path(__file__).parent)
 _WIRE_FIELDS = ("message", "error_type", "data", "stack_trace")
 _seen: weakref.WeakValueDictionary[str, type[BaseException]] = weakref.WeakValueDictionary()
 _twins: dict[tuple[type, type], type[DurableOperationError] | None] = {}
@@ -185,8 +190,10 @@ def _reduced(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _lines(error: BaseException) -> tuple[str, ...]:
-    lines = traceback.format_exception(error)
-    text = "".join(lines)
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename.startswith(_ENGINE):
+        found = found.tb_next  # the reader's code begins below the engine's frames
+    text = "".join(traceback.format_exception(type(error), error, found or error.__traceback__))
     if len(text) > ERROR_SIZE_LIMIT_BYTES:
         text = f"{text[: ERROR_SIZE_LIMIT_BYTES // 2]}\n…\n{text[-ERROR_SIZE_LIMIT_BYTES // 2 :]}"
     return tuple(text.splitlines())
@@ -206,7 +213,7 @@ def _encode(value: Any) -> dict[str, str]:
         if len(data) <= _VALUE_LIMIT:
             return {"p": base64.b64encode(data).decode("ascii")}
     except Exception:  # noqa: BLE001 - any type may refuse to be pickled, in any way
-        pass
+        logger.debug("an argument of an error cannot be pickled; its repr is kept", exc_info=True)
     try:
         return {"r": repr(value)[:_VALUE_LIMIT]}
     except Exception:  # noqa: BLE001 - nor is a repr certain
@@ -315,7 +322,8 @@ def _make_twin(cls: type[DurableOperationError], original: type[BaseException]) 
         "__str__": _text,
     }
     try:
-        # The operation's name: code that was ported may look at it. What was raised is in the note and in `original_type`.
+        # The operation's name: code that was ported may look at it. What was raised is in the note and in
+        # `original_type`.
         return type(cls.__name__, bases, body)
     except TypeError:  # a final class, or a layout that cannot be shared
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from durable_nb.events import Status
@@ -32,7 +32,7 @@ class Outcome:
     status: Status
     encoded: Encoded | None = None
     failure: Failure | None = None
-    wake: Wake = Wake()
+    wake: Wake = field(default_factory=Wake)
     raised: BaseException | None = None
     """The error itself, for RETRY."""
 
@@ -67,9 +67,7 @@ def invoke_handler(
     return outcome
 
 
-def _call(
-    func: Callable[[Any, Any], Any], event: Any, context: DurableContext, serdes: SerDes[Any] | None
-) -> Outcome:
+def _call(func: Callable[[Any, Any], Any], event: Any, context: DurableContext, serdes: SerDes[Any] | None) -> Outcome:
     state = context.state
     try:
         try:
@@ -108,4 +106,3 @@ def _encode_result(value: Any, serdes: SerDes[Any] | None, state: ExecutionState
 
 
 __all__ = ["Outcome", "invoke_handler", "parse_event"]
-

@@ -1,7 +1,7 @@
 """One invocation against a checkpoint service: the same engine, with the service in the place of the journal.
 
-The service keeps time (it ends waits, makes retries ready, names callbacks) and wants every attempt announced. Updates of
-concurrent branches travel together: whoever holds the lock sends all that is queued.
+The service keeps time (it ends waits, makes retries ready, names callbacks) and wants every attempt announced.
+Updates of concurrent branches travel together: whoever holds the lock sends all that is queued.
 """
 
 from __future__ import annotations
@@ -182,9 +182,7 @@ def _history(invocation: DurableExecutionInvocationInput, client: DurableService
     operations, marker = list(first.operations), first.next_marker
     while marker:
         try:
-            page = client.get_execution_state(
-                invocation.durable_execution_arn, invocation.checkpoint_token, marker
-            )
+            page = client.get_execution_state(invocation.durable_execution_arn, invocation.checkpoint_token, marker)
         except GetExecutionStateError:
             raise
         except Exception as raised:

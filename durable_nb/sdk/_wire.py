@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 from durable_nb.events import Event, EventKind, OperationType
 from durable_nb.sdk._codec import ENCODING
@@ -29,9 +29,9 @@ _ACTIONS = {
 }
 
 
-def moment(seconds: float | None) -> datetime.datetime | None:
+def moment(seconds: float | None) -> dt.datetime | None:
     """A moment in UTC."""
-    return None if seconds is None else datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
 def payload_text(state: OperationState) -> str | None:

@@ -91,7 +91,8 @@ class _Lot:
         self._look_later(_TURNS)
 
     def _look_later(self, turns: int) -> None:
-        # What awaited the operation that ended has not run yet, and will ask for its next one in a few turns of the loop.
+        # What awaited the operation that ended has not run yet, and will ask for its next one in a few turns of the
+        # loop.
         if self._running or not self._parked:
             return
         if turns:

@@ -1,8 +1,8 @@
 """The context of a running notebook cell.
 
 The children of a cell are operations of the notebook's execution whose parent is the cell's operation. A cell is not
-suspended: what waits, waits in the kernel, so that an interrupt ends it; retries happen in the process. What is recorded
-survives a kill all the same, deadlines and attempts included.
+suspended: what waits, waits in the kernel, so that an interrupt ends it; retries happen in the process. What is
+recorded survives a kill all the same, deadlines and attempts included.
 
 A notebook's history can be long, so it is not loaded: operations are looked up one by one when they are asked for.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import random
 import re
@@ -81,11 +81,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def as_duration(value: Duration | datetime.timedelta | float, what: str) -> Duration:
+def as_duration(value: Duration | dt.timedelta | float, what: str) -> Duration:
     """A `Duration` from any of the spellings that configs accept; fractions round up so that no wait shrinks to 0."""
     if isinstance(value, Duration):
         return value
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         return Duration(math.ceil(value.total_seconds()))
     if _is_number(value):
         return Duration(math.ceil(value))
@@ -243,7 +243,7 @@ class StepConfig:
     serdes: SerDes[Any] | None = None
     """How the result is written; None is the execution's default."""
     sub_type: str | None = field(default=None, kw_only=True)
-    timeout: Duration | datetime.timedelta | float | None = field(default=None, kw_only=True)
+    timeout: Duration | dt.timedelta | float | None = field(default=None, kw_only=True)
     """How long one attempt may take; above it the attempt fails with `StepTimeoutError`."""
 
     def __post_init__(self) -> None:
@@ -258,7 +258,7 @@ class StepConfig:
             return 0.0
         if isinstance(self.timeout, Duration):
             return float(self.timeout.to_seconds())
-        if isinstance(self.timeout, datetime.timedelta):
+        if isinstance(self.timeout, dt.timedelta):
             return self.timeout.total_seconds()
         if _is_number(self.timeout):
             return float(self.timeout)

@@ -10,3 +10,10 @@ ERROR_SIZE_LIMIT_BYTES = 32 * 1024
 
 MAX_WAIT_SECONDS = 31_622_400
 """One leap year: the longest wait."""
+
+
+__all__ = [
+    "CHECKPOINT_SIZE_LIMIT_BYTES",
+    "ERROR_SIZE_LIMIT_BYTES",
+    "MAX_WAIT_SECONDS",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import inspect
 import logging
@@ -56,7 +56,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
 
-Wait: TypeAlias = Duration | datetime.timedelta | float
+Wait: TypeAlias = Duration | dt.timedelta | float
 
 
 _reserved: ContextVar[tuple[DurableContext, str] | None] = ContextVar("durable_nb_reserved", default=None)
@@ -72,8 +72,8 @@ class ExecutionContext:
 class DurableContext:
     """Durable operations of a handler, a child context or a branch.
 
-    Operations are numbered in the order in which they are asked for; that number is their identity in the history. So one
-    context belongs to one thread: use `parallel` or `map` to do several things at once.
+    Operations are numbered in the order in which they are asked for; that number is their identity in the history. So
+    one context belongs to one thread: use `parallel` or `map` to do several things at once.
     """
 
     def __init__(
@@ -210,7 +210,9 @@ class DurableContext:
         self, func: Callable[[StepContext], T], name: str | None = None, config: StepConfig | None = None
     ) -> T: ...
 
-    def step(self, func: Callable[[StepContext], Any], name: str | None = None, config: StepConfig | None = None) -> Any:
+    def step(
+        self, func: Callable[[StepContext], Any], name: str | None = None, config: StepConfig | None = None
+    ) -> Any:
         """Run `func(step_context)` once and keep its result.
 
         Raises:
@@ -299,7 +301,9 @@ class DurableContext:
         config: WaitForConditionConfig[T],
         name: str | None = None,
     ) -> T:
-        """Call `check(state, context)` until the wait strategy says that the condition holds; returns the last state."""
+        """Call `check(state, context)` until the wait strategy says that the condition holds; returns the last
+        state.
+        """
         if config is None:
             raise ValidationError("wait_for_condition needs a config")
         step_name = self._resolve_step_name(name, check)
@@ -358,7 +362,7 @@ def _synchronous(func: Any) -> Any:
     return ParallelBranch(run, func.name) if isinstance(func, ParallelBranch) else run
 
 
-# --- Decorators --------------------------------------------------------------------------------------------------------
+# --- Decorators -------------------------------------------------------------------------------------------------------
 
 
 def _named(func: Callable[..., Any], call: Any) -> Any:
@@ -410,7 +414,9 @@ def durable_with_child_context(
 def durable_wait_for_callback(
     func: Callable[Concatenate[str, WaitForCallbackContext, P], T],
 ) -> Callable[P, Callable[[str, WaitForCallbackContext], T]]:
-    """Let `func(callback_id, context, *args)` be called as `func(*args)`, which gives what `wait_for_callback` takes."""
+    """Let `func(callback_id, context, *args)` be called as `func(*args)`, which gives what `wait_for_callback`
+    takes.
+    """
 
     @functools.wraps(func)
     def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[str, WaitForCallbackContext], T]:

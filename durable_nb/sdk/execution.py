@@ -1,8 +1,8 @@
 """`durable_execution`: a function becomes a handler that survives its process.
 
 A handler can be used in three ways. `handler.run(event, name=...)` drives an execution of that name on the local store
-to its end and returns the result; `handler.start(...)` only records it, for a worker. Called as a hosting platform calls
-it, `handler(invocation, platform_context)`, it performs one invocation against a checkpoint service.
+to its end and returns the result; `handler.start(...)` only records it, for a worker. Called as a hosting platform
+calls it, `handler(invocation, platform_context)`, it performs one invocation against a checkpoint service.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ R = TypeVar("R")
 LAMBDA_RESPONSE_SIZE_LIMIT = 6 * 1024 * 1024 - 50
 
 
-# --- The wire form of an invocation --------------------------------------------------------------------------------------
+# --- The wire form of an invocation -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def handle_checkpoint_error(error: CheckpointError) -> DurableExecutionInvocatio
     return DurableExecutionInvocationOutput(InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
 
 
-# --- Handlers ------------------------------------------------------------------------------------------------------------
+# --- Handlers ---------------------------------------------------------------------------------------------------------
 
 
 class ExecutionHandle(Generic[R]):
@@ -389,7 +389,7 @@ class Decorator:
 
 
 __all__ = [
-    "LAMBDA_RESPONSE_SIZE_LIMIT",
+    "Decorator",
     "DurableExecutionInvocationInput",
     "DurableExecutionInvocationInputWithClient",
     "DurableExecutionInvocationOutput",
@@ -397,6 +397,8 @@ __all__ = [
     "ExecutionHandle",
     "InitialExecutionState",
     "InvocationStatus",
+    "LAMBDA_RESPONSE_SIZE_LIMIT",
     "durable_execution",
+    "event_text",
     "handle_checkpoint_error",
 ]

@@ -85,4 +85,8 @@ def _describe(kind: OperationType, sub_type: str | None, name: str | None, _pare
     return f"{name!r} ({sub_type or kind.value})" if name else f"an unnamed {sub_type or kind.value}"
 
 
-__all__ = ["OperationIdNamespace", "OperationIdentifier"]
+__all__ = [
+    "OperationIdNamespace",
+    "OperationIdentifier",
+    "RecordedIdentity",
+]

@@ -1,13 +1,13 @@
 """The wire model: operations, updates and errors as a checkpoint service exchanges them.
 
-Locally nothing of this travels. It is how operations are shown to tests and plugins, and what lets a handler run against
-any `DurableServiceClient` (`execution.DurableExecutionInvocationInputWithClient`).
+Locally nothing of this travels. It is how operations are shown to tests and plugins, and what lets a handler run
+against any `DurableServiceClient` (`execution.DurableExecutionInvocationInputWithClient`).
 """
 
 from __future__ import annotations
 
 import builtins
-import datetime
+import datetime as dt
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -95,16 +95,16 @@ class TimestampConverter:
     """Moments to milliseconds since the epoch and back."""
 
     @staticmethod
-    def to_unix_millis(dt: datetime.datetime | None) -> int | None:
+    def to_unix_millis(dt: dt.datetime | None) -> int | None:
         """Whole milliseconds."""
         return None if dt is None else int(dt.timestamp() * 1000)
 
     @staticmethod
-    def from_unix_millis(ms: int | datetime.datetime | None) -> datetime.datetime | None:
+    def from_unix_millis(ms: int | dt.datetime | None) -> dt.datetime | None:
         """A moment in UTC; one that is a moment already stays."""
-        if isinstance(ms, datetime.datetime):
+        if isinstance(ms, dt.datetime):
             return ms
-        return None if ms is None else datetime.datetime.fromtimestamp(ms / 1000, tz=datetime.UTC)
+        return None if ms is None else dt.datetime.fromtimestamp(ms / 1000, tz=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,7 @@ class ContextDetails:
 
     def to_dict(self) -> Wire:
         """The wire form."""
-        return _present(
-            Result=self.result, Error=_error_dict(self.error), ReplayChildren=self.replay_children or None
-        )
+        return _present(Result=self.result, Error=_error_dict(self.error), ReplayChildren=self.replay_children or None)
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ class StepDetails:
     """Of a STEP operation."""
 
     attempt: int = 0
-    next_attempt_timestamp: datetime.datetime | None = None
+    next_attempt_timestamp: dt.datetime | None = None
     result: str | None = None
     error: ErrorObject | None = None
 
@@ -251,7 +249,7 @@ class StepDetails:
 class WaitDetails:
     """Of a WAIT operation."""
 
-    scheduled_end_timestamp: datetime.datetime | None = None
+    scheduled_end_timestamp: dt.datetime | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WaitDetails:
@@ -410,8 +408,8 @@ class Operation:
     status: Status
     parent_id: str | None = None
     name: str | None = None
-    start_timestamp: datetime.datetime | None = None
-    end_timestamp: datetime.datetime | None = None
+    start_timestamp: dt.datetime | None = None
+    end_timestamp: dt.datetime | None = None
     sub_type: str | None = None
     execution_details: ExecutionDetails | None = None
     context_details: ContextDetails | None = None
@@ -800,3 +798,37 @@ class LambdaClient(DurableServiceClient):
         except Exception as exc:
             raise GetExecutionStateError.from_exception(exc) from exc
         return StateOutput.from_dict(answer)
+
+
+__all__ = [
+    "CallbackDetails",
+    "CallbackOptions",
+    "CallbackTimeoutType",
+    "ChainedInvokeDetails",
+    "ChainedInvokeOptions",
+    "CheckpointOutput",
+    "CheckpointUpdatedExecutionState",
+    "ContextDetails",
+    "ContextOptions",
+    "DurableExecutionInvocationOutput",
+    "DurableServiceClient",
+    "ErrorObject",
+    "ExecutionDetails",
+    "InvocationStatus",
+    "LambdaClient",
+    "Operation",
+    "OperationAction",
+    "OperationPayload",
+    "OperationStatus",
+    "OperationSubType",
+    "OperationType",
+    "OperationUpdate",
+    "StateOutput",
+    "StepDetails",
+    "StepOptions",
+    "TimestampConverter",
+    "WaitDetails",
+    "WaitOptions",
+    "register_operation_error",
+    "sub_type_of",
+]

@@ -70,9 +70,7 @@ class Logger(LoggerInterface):
         self._is_replaying = is_replaying
 
     @classmethod
-    def from_log_info(
-        cls, logger: LoggerInterface, info: LogInfo, is_replaying: Callable[[], bool] = _never
-    ) -> Logger:
+    def from_log_info(cls, logger: LoggerInterface, info: LogInfo, is_replaying: Callable[[], bool] = _never) -> Logger:
         """A logger for a place."""
         return cls(logger, info.extra(), is_replaying)
 

@@ -9,7 +9,7 @@ process, write into one trace: an operation that began in one invocation and end
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def span_id_of(execution_arn: str, operation_id: str) -> int:
     return int.from_bytes(_digest("span", execution_arn, operation_id)[:8], "big") or 1
 
 
-def _nanoseconds(moment: datetime.datetime | None) -> int | None:
+def _nanoseconds(moment: dt.datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1e9)
 
 
@@ -284,4 +284,3 @@ __all__ = [
     "span_id_of",
     "trace_id_of",
 ]
-

@@ -1,8 +1,8 @@
 """Any Python value: cloudpickle, large buffers kept as blobs. The default in notebooks.
 
-What is defined in `__main__` under its own name is stored by name and not by value, as pickle does for modules: a result
-that comes back is an instance of the live class, on the first run (results are round-tripped) as at a replay. Everything
-else that cannot be imported (lambdas, local classes) travels by value.
+What is defined in `__main__` under its own name is stored by name and not by value, as pickle does for modules: a
+result that comes back is an instance of the live class, on the first run (results are round-tripped) as at a replay.
+Everything else that cannot be imported (lambdas, local classes) travels by value.
 
 Layout of a payload: a four-byte mark, the number of buffers, each buffer (inline bytes, or the address of a blob), the
 pickle stream. A stream that is large itself becomes a blob too. Only payloads that the journal vouches for are loaded.
@@ -34,7 +34,9 @@ def _main_object(name: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise SerDesError(f"the stored value needs {name!r}, which is not defined now: run its definition first") from None
+            raise SerDesError(
+                f"the stored value needs {name!r}, which is not defined now: run its definition first"
+            ) from None
     return found
 
 

@@ -1,15 +1,15 @@
 """Plugins: what instrumentation is told about an execution.
 
 Invocation and user-function hooks run in the thread of the user's code, so that a tracer can set its context there.
-Operation hooks run in one other thread, in order, and are all delivered before the invocation ends. A plugin that raises
-is logged and does no other harm.
+Operation hooks run in one other thread, in order, and are all delivered before the invocation ends. A plugin that
+raises is logged and does no other harm.
 
 An operation that ended in an earlier invocation is not told again; one that was open then is told once, as replayed.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import logging
 import queue
@@ -55,10 +55,10 @@ class OperationInfo:
     sub_type: str | None
     name: str | None
     parent_id: str | None
-    start_time: datetime.datetime | None
+    start_time: dt.datetime | None
     is_replayed: bool
     status: Status
-    end_time: datetime.datetime | None = field(default=None, kw_only=True)
+    end_time: dt.datetime | None = field(default=None, kw_only=True)
     result: str | None = field(default=None, kw_only=True)
     error: ErrorObject | None = field(default=None, kw_only=True)
     attempt: int | None = field(default=None, kw_only=True)
@@ -135,7 +135,7 @@ class UserFunctionEndInfo(OperationInfo):
     ) -> UserFunctionEndInfo:
         """The end of what `start_info` began."""
         values = {one.name: getattr(start_info, one.name) for one in fields(start_info)}
-        now = datetime.datetime.now(tz=datetime.UTC)
+        now = dt.datetime.now(tz=dt.UTC)
         values |= {"error": error, "end_time": now, "outcome": outcome or UserFunctionOutcome.from_error(error)}
         return cls(**values)
 
@@ -147,7 +147,7 @@ class InvocationInfo:
     request_id: str | None
     execution_arn: str
     is_first_invocation: bool
-    execution_start_time: datetime.datetime | None = None
+    execution_start_time: dt.datetime | None = None
     execution_input: Any = field(default=None, kw_only=True)
     operations: Mapping[str, OperationInfo] = field(default_factory=dict, kw_only=True)
 
@@ -358,7 +358,7 @@ class PluginExecutor:
             who.sub_type,
             who.name,
             who.parent_id,
-            datetime.datetime.now(tz=datetime.UTC),
+            dt.datetime.now(tz=dt.UTC),
             recorded is not None and self._start is not None and who.operation_id in self._start.operations,
             Status.STARTED,
             attempt=attempt,

@@ -35,9 +35,7 @@ def load_configured_plugins(
     if len(set(names)) != len(names):
         raise PluginLoadError(f"{PLUGIN_ENVIRONMENT_VARIABLE} names a plugin twice: {text}")
     offered = metadata.entry_points(group=PLUGIN_ENTRY_POINT_GROUP) if names else ()
-    for name in names:
-        plugins.append(_load(name, [one for one in offered if one.name == name]))
-    return plugins
+    return [*plugins, *(_load(name, [one for one in offered if one.name == name]) for name in names)]
 
 
 def _load(name: str, found: Sequence[metadata.EntryPoint]) -> Plugin:

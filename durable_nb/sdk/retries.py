@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Delay = Duration | datetime.timedelta | float
+Delay = Duration | dt.timedelta | float
 
 
 @dataclass

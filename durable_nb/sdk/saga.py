@@ -4,8 +4,8 @@
         saga.step(reserve(order), undo=lambda reservation: release(reservation))
         saga.step(charge(order), undo=lambda payment: refund(payment))
 
-When the block ends in an error, the undo steps of what succeeded run in reverse order, each as a durable step of its own:
-a crash in the middle goes on undoing at the next invocation. Then the error goes on. A suspension undoes nothing.
+When the block ends in an error, the undo steps of what succeeded run in reverse order, each as a durable step of its
+own: a crash in the middle goes on undoing at the next invocation. Then the error goes on. A suspension undoes nothing.
 """
 
 from __future__ import annotations

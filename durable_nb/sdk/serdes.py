@@ -7,7 +7,7 @@ also has `dump`/`load` (`BytesSerDes`) writes bytes: the engine then keeps them 
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import json
 import logging
 import uuid
@@ -168,8 +168,8 @@ _ENCODERS: dict[type, Callable[[Any], EncodedValue]] = {
     memoryview: _encode_bytes,
     uuid.UUID: lambda obj: EncodedValue(TypeTag.UUID, str(obj)),
     Decimal: lambda obj: EncodedValue(TypeTag.DECIMAL, str(obj)),
-    datetime.datetime: lambda obj: EncodedValue(TypeTag.DATETIME, obj.isoformat()),
-    datetime.date: lambda obj: EncodedValue(TypeTag.DATE, obj.isoformat()),
+    dt.datetime: lambda obj: EncodedValue(TypeTag.DATETIME, obj.isoformat()),
+    dt.date: lambda obj: EncodedValue(TypeTag.DATE, obj.isoformat()),
     tuple: _encode_sequence(TypeTag.TUPLE),
     list: _encode_sequence(TypeTag.LIST),
     dict: _encode_dict,
@@ -242,7 +242,7 @@ class DateTimeCodec(_TagCodec):
     """Moments and dates."""
 
     _kind = "datetime"
-    _types = (datetime.date,)
+    _types = (dt.date,)
     _tags = (TypeTag.DATETIME, TypeTag.DATE)
 
 
@@ -327,8 +327,8 @@ _DECODERS: dict[TypeTag, Callable[[Any], Any]] = {
     TypeTag.BYTES: base64.b64decode,
     TypeTag.UUID: uuid.UUID,
     TypeTag.DECIMAL: Decimal,
-    TypeTag.DATETIME: datetime.datetime.fromisoformat,
-    TypeTag.DATE: datetime.date.fromisoformat,
+    TypeTag.DATETIME: dt.datetime.fromisoformat,
+    TypeTag.DATE: dt.date.fromisoformat,
     TypeTag.TUPLE: lambda value: tuple(_decode_list(value)),
     TypeTag.LIST: _decode_list,
     TypeTag.DICT: _decode_dict,
@@ -423,17 +423,15 @@ def deserialize_with(serdes: SerDes[Any], data: str, context: SerDesContext) -> 
 
 
 __all__ = [
-    "DEFAULT_JSON_SERDES",
-    "EXTENDED_TYPES_SERDES",
-    "TYPE_CODEC",
-    "TYPE_TOKEN",
-    "VALUE_TOKEN",
+    "AsText",
     "BytesCodec",
     "BytesSerDes",
     "Codec",
     "ContainerCodec",
+    "DEFAULT_JSON_SERDES",
     "DateTimeCodec",
     "DecimalCodec",
+    "EXTENDED_TYPES_SERDES",
     "EncodedValue",
     "ExtendedTypeSerDes",
     "JsonSerDes",
@@ -441,9 +439,14 @@ __all__ = [
     "PrimitiveCodec",
     "SerDes",
     "SerDesContext",
+    "TYPE_CODEC",
+    "TYPE_TOKEN",
     "TypeCodec",
     "TypeTag",
     "UuidCodec",
+    "VALUE_TOKEN",
     "deserialize",
+    "deserialize_with",
     "serialize",
+    "serialize_with",
 ]

@@ -1,11 +1,12 @@
 """The state of one execution while code runs over it.
 
-`ExecutionState` keeps what the history says of each operation, records what happens, and knows how this execution waits.
-It is shared by all threads of an invocation.
+`ExecutionState` keeps what the history says of each operation, records what happens, and knows how this execution
+waits. It is shared by all threads of an invocation.
 
 How a record is written. `record` returns when its events are on disk; concurrent branches share a commit (the journal
 groups them). `defer` keeps an event for the next commit: used for what a crash may lose without harm (the start of a
-context, the end of a wait whose time is known). A start that is still waiting there when its end is recorded is dropped.
+context, the end of a wait whose time is known). A start that is still waiting there when its end is recorded is
+dropped.
 
 Invariants:
 - An event is applied to `operations` after the journal has it; a deferred one when it is deferred.
@@ -177,8 +178,8 @@ class JournalRecorder(Recorder):
                 for stored in self.journal.read(self.execution_id, after=self._contiguous)
                 if stored.sequence not in self._ahead
             ]
-            # An own event may be on disk before its writer has noted it. Only what the outside can have written is news;
-            # applying one of those twice changes nothing.
+            # An own event may be on disk before its writer has noted it. Only what the outside can have written is
+            # news; applying one of those twice changes nothing.
             outside = [stored for stored in found if is_outside(stored.event)]
             self._note(stored.sequence for stored in outside)
         return News(outside)
@@ -292,7 +293,9 @@ class ExecutionState:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def record(self, event: Event, scope: Scope | None = None, *, refs: Iterable[str] = (), durable: bool = True) -> None:
+    def record(
+        self, event: Event, scope: Scope | None = None, *, refs: Iterable[str] = (), durable: bool = True
+    ) -> None:
         """Write an event, and what was deferred before it, in one commit."""
         with self._lock:
             self._check_open(event, scope)
@@ -444,6 +447,7 @@ __all__ = [
     "Recorder",
     "ReplayStatus",
     "Scope",
+    "is_outside",
     "suspension",
     "wake_of",
 ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import NoReturn
 
 from durable_nb.exceptions import SuspendExecution, TimedSuspendExecution
 
 
-def suspend_with_optional_resume_timestamp(
-    msg: str, datetime_timestamp: datetime.datetime | None = None
-) -> NoReturn:
+def suspend_with_optional_resume_timestamp(msg: str, datetime_timestamp: dt.datetime | None = None) -> NoReturn:
     """Suspend until a moment, or until something from outside arrives."""
     if datetime_timestamp is None:
         raise SuspendExecution(msg)
@@ -29,3 +27,10 @@ def suspend_until(msg: str, timestamp: float | None) -> NoReturn:
     if timestamp is None:
         raise SuspendExecution(msg)
     raise TimedSuspendExecution(msg, timestamp)
+
+
+__all__ = [
+    "suspend_until",
+    "suspend_with_optional_resume_delay",
+    "suspend_with_optional_resume_timestamp",
+]

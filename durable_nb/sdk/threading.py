@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from types import TracebackType
+from typing import Self
 
 from durable_nb.exceptions import OrderedLockError
 
@@ -85,7 +86,7 @@ class OrderedLock:
         if self._broken:
             raise OrderedLockError("an earlier holder of the lock failed", self._source)
 
-    def __enter__(self) -> OrderedLock:
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 

@@ -1,7 +1,7 @@
 """Values of classes that describe themselves: dataclasses, enums, Pydantic models, NumPy scalars and arrays, as JSON.
 
-`TypedSerDes` reads any of them back as what it was: the payload names the class, which is imported. `ModelSerDes(cls)` is
-for one class only, validates, and writes the model's plain JSON.
+`TypedSerDes` reads any of them back as what it was: the payload names the class, which is imported.
+`ModelSerDes(cls)` is for one class only, validates, and writes the model's plain JSON.
 """
 
 from __future__ import annotations
@@ -140,11 +140,11 @@ def _object(name: str, value: Any) -> dict[str, Any]:
 
 
 def _read_array(value: Mapping[str, Any]) -> Any:
-    import numpy
+    import numpy as np
 
     descr: Any = value["dtype"]
-    dtype: Any = numpy.lib.format.descr_to_dtype([tuple(item) for item in descr] if isinstance(descr, list) else descr)
-    return numpy.frombuffer(base64.b64decode(value["data"]), dtype=dtype).reshape(value["shape"]).copy()
+    dtype: Any = np.lib.format.descr_to_dtype([tuple(item) for item in descr] if isinstance(descr, list) else descr)
+    return np.frombuffer(base64.b64decode(value["data"]), dtype=dtype).reshape(value["shape"]).copy()
 
 
 def _read_batch(serdes: TypedSerDes, value: Any) -> Any:

@@ -108,7 +108,9 @@ class LambdaContext(Protocol):
 class DurableContext(Protocol):
     """What handlers and child functions get; `durable_nb.sdk.context.DurableContext` is the implementation."""
 
-    def step(self, func: Callable[[StepContext], T], name: str | None = None, config: StepConfig | None = None) -> T: ...
+    def step(
+        self, func: Callable[[StepContext], T], name: str | None = None, config: StepConfig | None = None
+    ) -> T: ...
 
     def run_in_child_context(
         self, func: Callable[[Any], T], name: str | None = None, config: ChildConfig[T] | None = None

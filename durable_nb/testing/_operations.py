@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ class Operation:
     parent_id: str | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     sub_type: str | None = field(default=None, kw_only=True)
-    start_timestamp: datetime.datetime | None = field(default=None, kw_only=True)
-    end_timestamp: datetime.datetime | None = field(default=None, kw_only=True)
+    start_timestamp: dt.datetime | None = field(default=None, kw_only=True)
+    end_timestamp: dt.datetime | None = field(default=None, kw_only=True)
 
 
 class _Lookup:
@@ -103,14 +103,14 @@ class StepOperation(ContextOperation):
     """A step or wait_for_condition."""
 
     attempt: int = 0
-    next_attempt_timestamp: datetime.datetime | None = None
+    next_attempt_timestamp: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
 class WaitOperation(Operation):
     """A wait."""
 
-    scheduled_end_timestamp: datetime.datetime | None = None
+    scheduled_end_timestamp: dt.datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ invoked function runs, others wait in real time, so what a jump would overtake i
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
@@ -97,9 +97,9 @@ class RealClock(SystemClock):
 SkipClock = VirtualClock
 
 
-def real_now() -> datetime.datetime:
+def real_now() -> dt.datetime:
     """The machine's time in UTC."""
-    return datetime.datetime.now(tz=datetime.UTC)
+    return dt.datetime.now(tz=dt.UTC)
 
 
 __all__ = ["RealClock", "SkipClock", "VirtualClock", "real_now"]

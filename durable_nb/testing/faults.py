@@ -1,8 +1,8 @@
 """Failures to rehearse: a process that dies at a checkpoint.
 
-    with pytest.raises(SimulatedCrash):
-        runner.run(input=..., fault=crash_after(3))
-    result = runner.resume()
+with pytest.raises(SimulatedCrash):
+runner.run(input=..., fault=crash_after(3))
+result = runner.resume()
 """
 
 from __future__ import annotations

@@ -226,7 +226,8 @@ class DurableFunctionTestRunner:
             execution_name: part of the execution's ARN.
             account_id: part of the execution's ARN.
             tenant_id: kept for ported code.
-            callbacks: by the name of a callback, what completes it: a function (of nothing, or of the callback's id) whose
+            callbacks: by the name of a callback, what completes it: a function (of nothing, or of the callback's id)
+            whose
                 result is sent, or whose error is.
             fault: wraps the recorder; see `durable_nb.testing.faults`.
 
@@ -461,7 +462,9 @@ class DurableChildContextTestRunner(DurableFunctionTestRunner):
         skip_time: bool = True,
         **kwargs: Any,
     ) -> None:
-        decorated = hasattr(context_function, "__wrapped__")  # by durable_with_child_context: it takes only the arguments
+        decorated = hasattr(
+            context_function, "__wrapped__"
+        )  # by durable_with_child_context: it takes only the arguments
         function: Callable[..., Any] = context_function
 
         def handler(event: Any, context: DurableContext) -> Any:  # noqa: ARG001
@@ -515,5 +518,6 @@ __all__ = [
     "InvokeOperation",
     "Operation",
     "StepOperation",
+    "TestLambdaContext",
     "WaitOperation",
 ]

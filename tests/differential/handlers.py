@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib
 import uuid
 from collections.abc import Callable
@@ -28,7 +28,16 @@ class Case:
 def namespace(root: str) -> SimpleNamespace:
     """The names that the handlers use, from one implementation."""
     names: dict[str, Any] = {}
-    for module in ("", ".config", ".retries", ".waits", ".exceptions", ".serdes", ".lambda_service", ".concurrency.models"):
+    for module in (
+        "",
+        ".config",
+        ".retries",
+        ".waits",
+        ".exceptions",
+        ".serdes",
+        ".lambda_service",
+        ".concurrency.models",
+    ):
         loaded = importlib.import_module(root + module)
         names |= {key: value for key, value in vars(loaded).items() if not key.startswith("_")}
     return SimpleNamespace(**names)
@@ -39,7 +48,12 @@ def attempt_of(call: Callable[[], Any]) -> list[Any]:
     try:
         return ["ok", call()]
     except Exception as error:
-        return [type(error).__name__, str(error), short(getattr(error, "error_type", None)), getattr(error, "data", None)]
+        return [
+            type(error).__name__,
+            str(error),
+            short(getattr(error, "error_type", None)),
+            getattr(error, "data", None),
+        ]
 
 
 def short(name: str | None) -> str | None:
@@ -51,7 +65,7 @@ def short(name: str | None) -> str | None:
     return name
 
 
-def build(root: str) -> dict[str, Case]:
+def build(root: str) -> dict[str, Case]:  # noqa: C901 - one case after the other
     """Every case, over the implementation at `root`."""
     s = namespace(root)
     cases: dict[str, Case] = {}
@@ -100,7 +114,7 @@ def build(root: str) -> dict[str, Case]:
 
     @case()
     def values_that_json_has_not(event: Any, ctx: Any) -> Any:
-        value = (1, b"x", Decimal("1.50"), uuid.UUID(int=5), datetime.date(2020, 1, 2), {"t": "i", "v": [1, (2,)]})
+        value = (1, b"x", Decimal("1.50"), uuid.UUID(int=5), dt.date(2020, 1, 2), {"t": "i", "v": [1, (2,)]})
         return repr(ctx.step(lambda c: value, name="value"))
 
     @case()
@@ -189,7 +203,9 @@ def build(root: str) -> dict[str, Case]:
 
     @case()
     def failing_child(event: Any, ctx: Any) -> Any:
-        return attempt_of(lambda: ctx.run_in_child_context(lambda c: c.step(boom, name="bad", config=once), name="child"))
+        return attempt_of(
+            lambda: ctx.run_in_child_context(lambda c: c.step(boom, name="bad", config=once), name="child")
+        )
 
     @case()
     def virtual_child(event: Any, ctx: Any) -> Any:
@@ -384,7 +400,9 @@ def build(root: str) -> dict[str, Case]:
     @case()
     def group_that_fails_unwrapped(event: Any, ctx: Any) -> Any:
         config = s.WithRetryConfig(quick, wrap_with_run_in_child_context=False)
-        return attempt_of(lambda: s.with_retry(ctx, lambda c, a: c.step(boom, name="bad", config=once), config, name="g"))
+        return attempt_of(
+            lambda: s.with_retry(ctx, lambda c, a: c.step(boom, name="bad", config=once), config, name="g")
+        )
 
     # --- history and code disagree -----------------------------------------------------------------------------------
 
@@ -392,7 +410,7 @@ def build(root: str) -> dict[str, Case]:
     def other_operation_at_a_replay(event: Any, ctx: Any) -> Any:
         if ctx.is_replaying():
             return ctx.step(add(1, 1), name="other")
-        ctx.wait(s.Duration(1), name="first")
+        return ctx.wait(s.Duration(1), name="first")
 
     @case()
     def nested_step(event: Any, ctx: Any) -> Any:

@@ -1,5 +1,7 @@
 """The handlers of the developer guide's page on steps, with only the imports changed."""
 
+# ruff: noqa: RET504, G004 - as the page writes them
+
 from durable_nb.sdk import DurableContext, StepContext, durable_execution, durable_step
 from durable_nb.sdk.config import StepConfig, StepSemantics
 from durable_nb.sdk.retries import RetryPresets, RetryStrategyConfig, create_retry_strategy

@@ -33,7 +33,7 @@ def run() -> Iterator[Callable[..., Any]]:
     """Run a handler in memory; returns the test result."""
     runners: list[DurableFunctionTestRunner] = []
 
-    def go(handler: Any, input: Any = None, **options: Any) -> Any:
+    def go(handler: Any, input: Any = None, **options: Any) -> Any:  # noqa: A002
         runner = DurableFunctionTestRunner(handler)
         runners.append(runner)
         return runner.run(input, **options)

@@ -142,7 +142,12 @@ def test_callbacks_invokes_and_polling_may_be_awaited() -> None:
             return state + 1
 
         polled = await context.wait_for_condition(check, WaitForConditionConfig(strategy, 0))
-        return [answer, polled, await context.invoke("triple", 2), await context.wait_for_callback(lambda i, c: None, "w")]
+        return [
+            answer,
+            polled,
+            await context.invoke("triple", 2),
+            await context.wait_for_callback(lambda i, c: None, "w"),
+        ]
 
     assert check_replay(handler, callbacks={"cb": lambda: "yes", "w": lambda: "w!"}).result == ["yes", 2, 6, "w!"]
 

@@ -240,7 +240,9 @@ def test_a_custom_rule_sees_every_branch_and_decides(run: Any) -> None:
 def test_an_impossible_minimum_is_refused_before_anything_is_recorded(run: Any) -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> None:
-        context.map([1], lambda c, x, i, every: x, config=MapConfig(completion_config=CompletionConfig(min_successful=2)))
+        context.map(
+            [1], lambda c, x, i, every: x, config=MapConfig(completion_config=CompletionConfig(min_successful=2))
+        )
 
     result = run(handler)
     assert result.error.type == "durable_nb.sdk.exceptions.ValidationError"
@@ -352,6 +354,7 @@ def test_flat_branches_leave_no_operation_and_their_steps_belong_to_the_batch(ru
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
         config = MapConfig(nesting_type=NestingType.FLAT)
+
         def body(c: DurableContext, x: int, i: int, every: Any) -> Any:
             return [c.is_virtual, c.step(lambda _: x, name=f"s{x}")]
 

@@ -123,7 +123,10 @@ def test_a_cell_waits_in_the_kernel_and_retries_there(notebook: Notebook) -> Non
 
 def test_an_interrupt_ends_a_wait_and_its_deadline_stays(notebook: Notebook) -> None:
     interrupted = threading.Event()
-    with pytest.raises(KeyboardInterrupt), notebook.cell(clock=SystemClock(), interrupted=interrupted.is_set) as context:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        notebook.cell(clock=SystemClock(), interrupted=interrupted.is_set) as context,
+    ):
         threading.Timer(0.1, interrupted.set).start()
         context.wait(3600, name="long")
     event = next(iter(notebook.journal.read(notebook.record.execution_id))).event

@@ -312,7 +312,10 @@ def test_an_invoked_handler_is_an_execution_of_its_own(journal: Any) -> None:
     @durable_execution
     def outer(event: Any, context: DurableContext) -> Any:
         return context.parallel(
-            [lambda c: c.invoke("inner-handler", {"n": 1}, name="a"), lambda c: c.invoke("inner-handler", {"n": 2}, name="b")]
+            [
+                lambda c: c.invoke("inner-handler", {"n": 1}, name="a"),
+                lambda c: c.invoke("inner-handler", {"n": 2}, name="b"),
+            ]
         ).get_results()
 
     driver = Driver(journal, VirtualClock())
@@ -434,7 +437,11 @@ SCRIPT = """
 
 def test_after_kill_9_the_same_name_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
-    environment = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "DURABLE_NB_STORE": str(tmp_path / "store")}
+    environment = {
+        **os.environ,
+        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "DURABLE_NB_STORE": str(tmp_path / "store"),
+    }
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     command = [sys.executable, "job.py"]
     killed = subprocess.run(command, cwd=tmp_path, env={**environment, "DIE": "1"}, capture_output=True, check=False)
@@ -447,7 +454,11 @@ def test_after_kill_9_the_same_name_goes_on_where_it_was(tmp_path: Path) -> None
 
 def test_a_worker_in_another_process_takes_over_what_a_killed_one_left(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
-    environment = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "DURABLE_NB_STORE": str(tmp_path / "store")}
+    environment = {
+        **os.environ,
+        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "DURABLE_NB_STORE": str(tmp_path / "store"),
+    }
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     invoke = [sys.executable, "-m", "durable_nb.cli", "invoke", "job:handler"]
     invoke += ["--name", "job", "--input", '{"n": 20, "die_at": 11}']

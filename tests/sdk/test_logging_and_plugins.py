@@ -48,7 +48,13 @@ def test_each_line_is_logged_once_over_all_invocations(run: Any, lines: Any) -> 
 
     run(handler)
     assert lines() == [
-        "begin", "in step", "after step", "after wait", "in child", "child after wait", "end",
+        "begin",
+        "in step",
+        "after step",
+        "after wait",
+        "in child",
+        "child after wait",
+        "end",
     ]
 
 
@@ -156,8 +162,10 @@ def test_plugins_see_invocations_operations_and_functions(run: Any) -> None:
     run(handler_with(plugin, body), {"x": 1})
     invocations = [(name, info.is_first_invocation) for name, info in plugin.seen if "invocation" in name]
     assert invocations == [
-        ("on_invocation_start", True), ("on_invocation_end", True),
-        ("on_invocation_start", False), ("on_invocation_end", False),
+        ("on_invocation_start", True),
+        ("on_invocation_end", True),
+        ("on_invocation_start", False),
+        ("on_invocation_end", False),
     ]
     assert plugin.seen[0][1].execution_input == {"x": 1}
     assert [info.status.value for name, info in plugin.seen if name == "on_invocation_end"] == ["PENDING", "SUCCEEDED"]
@@ -168,7 +176,9 @@ def test_plugins_see_invocations_operations_and_functions(run: Any) -> None:
     assert len([name for name, _ in starts if name == "a"]) == 1
     functions = [(info.name, info.outcome) for name, info in plugin.seen if name == "on_user_function_end"]
     assert functions == [
-        ("a", UserFunctionOutcome.SUCCEEDED), ("b", UserFunctionOutcome.SUCCEEDED), ("child", UserFunctionOutcome.SUCCEEDED),
+        ("a", UserFunctionOutcome.SUCCEEDED),
+        ("b", UserFunctionOutcome.SUCCEEDED),
+        ("child", UserFunctionOutcome.SUCCEEDED),
     ]
     assert plugin.threads["on_operation_end"] == {"durable_nb plugins"}
     assert plugin.threads["on_user_function_start"] == {threading.current_thread().name}

@@ -67,7 +67,9 @@ def test_each_invocation_has_a_span_of_its_own(spans: Any) -> None:
         runner.run()
     names = [span.name for span in exporter.get_finished_spans()]
     assert names.count("Invocation") == 2
-    statuses = [s.attributes["durable.invocation.status"] for s in exporter.get_finished_spans() if s.name == "Invocation"]
+    statuses = [
+        s.attributes["durable.invocation.status"] for s in exporter.get_finished_spans() if s.name == "Invocation"
+    ]
     assert statuses == ["PENDING", "SUCCEEDED"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ from durable_nb.sdk.lambda_service import (
 )
 from durable_nb.sdk.retries import RetryStrategyConfig, create_retry_strategy
 
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ARN = "arn:aws:lambda:us-west-2:123456789012:function:fn:$LATEST/durable-execution/name/inv"
 
 
@@ -55,7 +55,9 @@ class Service:
         self.tokens: list[str] = []
         self.fails: Exception | None = None
 
-    def checkpoint(self, arn: str, token: str, updates: list[OperationUpdate], client_token: str | None) -> CheckpointOutput:
+    def checkpoint(
+        self, arn: str, token: str, updates: list[OperationUpdate], client_token: str | None
+    ) -> CheckpointOutput:
         if self.fails is not None:
             raise self.fails
         assert token == f"t{len(self.tokens)}"
@@ -73,7 +75,12 @@ class Service:
         known = self.operations.get(update.operation_id)
         if known is None:
             known = Operation(
-                update.operation_id, update.operation_type, Status.STARTED, update.parent_id, update.name, NOW,
+                update.operation_id,
+                update.operation_type,
+                Status.STARTED,
+                update.parent_id,
+                update.name,
+                NOW,
                 sub_type=update.sub_type,
             )
         status = {
@@ -91,7 +98,7 @@ class Service:
             large = update.context_options is not None and update.context_options.replay_children
             details = {"context_details": ContextDetails(large, update.payload, update.error)}
         elif kind is OperationType.WAIT:
-            far = NOW + datetime.timedelta(days=3650)
+            far = NOW + dt.timedelta(days=3650)
             details = {"wait_details": WaitDetails(far)}
         elif kind is OperationType.CALLBACK:
             details = {"callback_details": CallbackDetails(f"callback-{len(self.operations)}")}
@@ -124,7 +131,10 @@ class Service:
 def test_steps_are_announced_and_the_result_is_json() -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
-        return {"sum": context.step(lambda _: event["a"] + 1, name="add"), "arn": context.execution_context.durable_execution_arn}
+        return {
+            "sum": context.step(lambda _: event["a"] + 1, name="add"),
+            "arn": context.execution_context.durable_execution_arn,
+        }
 
     service = Service({"a": 4})
     answer = service.invoke(handler)

@@ -1,5 +1,7 @@
 """Steps: what is run, how often, what is recorded, and what its callers see."""
 
+# ruff: noqa: PT017 - handlers catch, as users do
+
 from __future__ import annotations
 
 import threading
@@ -245,7 +247,9 @@ def test_at_most_once_records_its_start_before_the_body() -> None:
     def handler(event: Any, context: DurableContext) -> None:
         def body(_: StepContext) -> None:
             record = journal.executions()[0]
-            started.append([one.event.kind.value for one in journal.read(record.execution_id) if one.event.name == "charge"])
+            started.append(
+                [one.event.kind.value for one in journal.read(record.execution_id) if one.event.name == "charge"]
+            )
 
         context.step(body, name="charge", config=AT_MOST_ONCE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import json
 import math
@@ -60,8 +60,16 @@ class Point:
 
 
 leaves = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-    | st.uuids() | st.decimals(allow_nan=False) | st.datetimes() | st.dates()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.uuids()
+    | st.decimals(allow_nan=False)
+    | st.datetimes()
+    | st.dates()
 )
 values = st.recursive(
     leaves,
@@ -91,7 +99,15 @@ def test_what_plain_json_keeps_is_plain_json(value: Any) -> None:
 
 
 def test_envelopes_have_the_tags_of_the_mirrored_format() -> None:
-    value = (1, b"x", uuid.UUID(int=5), Decimal("1.5"), datetime.datetime(2020, 1, 1), datetime.date(2020, 1, 1), [()])
+    value = (
+        1,
+        b"x",
+        uuid.UUID(int=5),
+        Decimal("1.5"),
+        dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        dt.date(2020, 1, 1),
+        [()],
+    )
     tags = [item["t"] for item in json.loads(EXTENDED_TYPES_SERDES.serialize(value, NOWHERE))["v"]]
     assert tags == ["i", "B", "u", "d", "dt", "D", "l"]
 
@@ -109,7 +125,7 @@ def test_a_batch_result_is_a_value() -> None:
         assert serdes.deserialize(serdes.serialize([result], NOWHERE), NOWHERE) == [result]
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), {(1, 2): 3}, datetime.time(1)])
+@pytest.mark.parametrize("value", [{1, 2}, object(), {(1, 2): 3}, dt.time(1)])
 def test_what_cannot_be_kept_is_refused(value: Any) -> None:
     with pytest.raises(SerDesError):
         EXTENDED_TYPES_SERDES.serialize(value, NOWHERE)
@@ -165,7 +181,11 @@ def test_classes_that_describe_themselves_come_back(value: Any) -> None:
 
 def test_arrays_come_back_writable() -> None:
     serdes = TypedSerDes()
-    for array in (np.arange(6).reshape(2, 3), np.array(["a", "bc"]), np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])):
+    for array in (
+        np.arange(6).reshape(2, 3),
+        np.array(["a", "bc"]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+    ):
         back = serdes.deserialize(serdes.serialize(array, NOWHERE), NOWHERE)
         assert back.dtype == array.dtype
         assert np.array_equal(back, array)
@@ -177,9 +197,9 @@ def test_pydantic_models_come_back_validated() -> None:
 
     class Order(pydantic.BaseModel):
         number: int
-        when: datetime.date
+        when: dt.date
 
-    order = Order(number=1, when=datetime.date(2020, 1, 2))
+    order = Order(number=1, when=dt.date(2020, 1, 2))
     serdes = ModelSerDes(Order)
     text = serdes.serialize(order, NOWHERE)
     assert json.loads(text) == {"number": 1, "when": "2020-01-02"}
@@ -306,7 +326,7 @@ def test_durations_are_whole_seconds() -> None:
 def test_both_spellings_of_delays_work_and_together_they_are_refused() -> None:
     seconds = RetryStrategyConfig(max_attempts=3, initial_delay_seconds=1, max_delay_seconds=10, backoff_rate=2.0)
     durations = RetryStrategyConfig(3, Duration(1), Duration(10))
-    spans = RetryStrategyConfig(initial_delay=datetime.timedelta(seconds=1), max_delay=datetime.timedelta(seconds=10))  # type: ignore[arg-type]
+    spans = RetryStrategyConfig(initial_delay=dt.timedelta(seconds=1), max_delay=dt.timedelta(seconds=10))  # type: ignore[arg-type]
     for config in (seconds, durations, spans):
         assert (config.initial_delay_seconds, config.max_delay_seconds) == (1, 10)
         assert config.initial_delay == Duration(1)
@@ -372,7 +392,15 @@ def test_filters_choose_what_is_retried(options: Any, error: Exception, retried:
 
 @pytest.mark.parametrize(
     ("preset", "attempts"),
-    [("none", 1), ("default", 6), ("transient", 3), ("resource_availability", 5), ("critical", 10), ("linear", 6), ("fixed", 5)],
+    [
+        ("none", 1),
+        ("default", 6),
+        ("transient", 3),
+        ("resource_availability", 5),
+        ("critical", 10),
+        ("linear", 6),
+        ("fixed", 5),
+    ],
 )
 def test_presets_have_their_number_of_attempts(preset: str, attempts: int) -> None:
     strategy = getattr(RetryPresets, preset)()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-
 import durable_nb
 from durable_nb.sdk import (
     AsyncDurableContext,

@@ -91,8 +91,8 @@ class BatchItem(Generic[R]):
 class CompletionPolicy:
     """When a batch of `total` branches is over. Pure: counts in, decision out.
 
-    Order of the reasons: a custom rule decides alone; else tolerance exceeded, then all completed, then minimum reached.
-    With no criterion at all the first failure exceeds the tolerance.
+    Order of the reasons: a custom rule decides alone; else tolerance exceeded, then all completed, then minimum
+    reached. With no criterion at all the first failure exceeds the tolerance.
     """
 
     total: int
@@ -203,9 +203,7 @@ class BatchResult(Generic[R]):
         return cls(items, CompletionReason(reason))
 
     @classmethod
-    def from_items(
-        cls, items: list[BatchItem[R]], completion_config: CompletionConfig | None = None
-    ) -> BatchResult[R]:
+    def from_items(cls, items: list[BatchItem[R]], completion_config: CompletionConfig | None = None) -> BatchResult[R]:
         """A result whose reason follows from the items and the rule."""
         succeeded = sum(item.status is BatchItemStatus.SUCCEEDED for item in items)
         failed = sum(item.status is BatchItemStatus.FAILED for item in items)

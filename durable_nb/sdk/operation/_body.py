@@ -16,7 +16,6 @@ from durable_nb.exceptions import StepTimeoutError
 from durable_nb.sdk.config import StepConfig
 from durable_nb.sdk.operation._frame import Frame, call_inside_body
 
-
 _home_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("durable_nb_home_loop", default=None)
 """Where coroutines of an async handler belong: its clients and locks are bound to that loop."""
 
@@ -129,7 +128,7 @@ def _with_timeout(body: Callable[[], Any], timeout: float, name: str) -> Any:
     return call.wait(None)
 
 
-class _TimedOut(StepTimeoutError):
+class _TimedOutError(StepTimeoutError):
     """What is raised inside a body: built without arguments, as the interpreter builds it."""
 
     def __init__(self) -> None:
@@ -138,4 +137,4 @@ class _TimedOut(StepTimeoutError):
 
 def _raise_in(thread: threading.Thread) -> None:
     if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_TimedOut))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_TimedOutError))

@@ -5,9 +5,9 @@ child context whose id is number i (from 0) below the batch's id.
 
 A branch is *in flight* from its start to its end; at most `max_concurrency` are, and a suspended branch still is. The
 coordinator starts branches strictly in order, and goes on until the completion rule says that the batch is over or no
-branch is left. While some branch runs, a suspended one is woken in the process when its time comes; when all that are in
-flight are suspended, the batch itself suspends, until the earliest of their wake-ups. A branch that is run again replays
-its own operations.
+branch is left. While some branch runs, a suspended one is woken in the process when its time comes; when all that are
+in flight are suspended, the batch itself suspends, until the earliest of their wake-ups. A branch that is run again
+replays its own operations.
 
 When the batch is over, branches that still run are orphans: their scope is closed, so their next record raises
 `OrphanedChildException` in their thread. The invocation joins their threads before it ends.
@@ -386,7 +386,9 @@ class Batch:
         return BatchItem(index, BatchItemStatus.SUCCEEDED, outcome.value)
 
     def envelope(self, result: BatchResult[Any]) -> str:
-        """What is kept of a result that is too large. An index list instead of a count: any branch may be unfinished."""
+        """What is kept of a result that is too large. An index list instead of a count: any branch may be
+        unfinished.
+        """
         started = [item.index for item in result.started()]
         facts: dict[str, Any] = {
             "type": f"{self.options.kind}Result",
@@ -428,14 +430,10 @@ class Batch:
         tell = self.frame.state.modes.on_progress
         if tell is not None:
             who = self.frame.identifier
-            tell(
-                Progress(who.operation_id, who.name, str(who.sub_type), len(self.executables), done, failed, over)
-            )
+            tell(Progress(who.operation_id, who.name, str(who.sub_type), len(self.executables), done, failed, over))
 
 
-def _recorded_outcome(
-    index: int, frame: Frame, recorded: OperationState, serdes: SerDes[Any] | None
-) -> _Outcome:
+def _recorded_outcome(index: int, frame: Frame, recorded: OperationState, serdes: SerDes[Any] | None) -> _Outcome:
     if recorded.status is Status.SUCCEEDED:
         return _Outcome(index, frame.result(frame.serdes(serdes), recorded))
     return _Outcome(index, failure=failure_of(recorded))

@@ -7,7 +7,7 @@ again over the children's checkpoints. Either way the value went through the ser
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from durable_nb.events import EventKind, Status
 from durable_nb.exceptions import ChildContextError, UnrecoverableError
@@ -40,8 +40,7 @@ def child(
             raise_failure(ChildContextError, recorded)
         rebuild = bool(recorded.details.get(REPLAY_CHILDREN))
         if not rebuild:
-            value: T = frame.result(serdes, recorded)
-            return value
+            return cast("T", frame.result(serdes, recorded))
     if recorded is None:
         frame.state.defer(frame.event(EventKind.STARTED), frame.scope)
     context = make_context()
@@ -50,7 +49,7 @@ def child(
         encoded, result = frame.encode(serdes, raw)
     except UnrecoverableError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the child's error is its result
         if rebuild:
             raise
         failure = capture(error)
@@ -59,8 +58,7 @@ def child(
     if not rebuild:
         kept, details = shorten(frame, encoded, lambda: _summary(config, raw))
         frame.succeed(kept, details=details)
-    value = result
-    return value
+    return cast("T", result)
 
 
 def _summary(config: ChildConfig[Any], raw: Any) -> str:
@@ -82,9 +80,13 @@ def virtual_child(frame: Frame, func: Callable[[DurableContext], T], context: Du
         result: T = func(context)
     except UnrecoverableError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the child's error is its result
         raise build(ChildContextError, capture(error))  # noqa: B904 - built with its cause
     return result
 
 
-__all__ = ["child", "virtual_child"]
+__all__ = [
+    "child",
+    "shorten",
+    "virtual_child",
+]

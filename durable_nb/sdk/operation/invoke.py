@@ -1,7 +1,7 @@
 """`context.invoke`: run another function, wait for its result.
 
-Only the wish is recorded here. The driver finds it when the handler has suspended, runs the function (a durable one as an
-execution of its own), and completes the operation as the outside completes a callback.
+Only the wish is recorded here. The driver finds it when the handler has suspended, runs the function (a durable one
+as an execution of its own), and completes the operation as the outside completes a callback.
 """
 
 from __future__ import annotations

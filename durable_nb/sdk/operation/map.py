@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.sdk.concurrency.models import BatchResult
 from durable_nb.sdk.config import MapConfig
 from durable_nb.sdk.lambda_service import OperationSubType
-from durable_nb.sdk.operation.batch import Batch, BatchOptions, Executable
 from durable_nb.sdk.operation._frame import Frame
+from durable_nb.sdk.operation.batch import Batch, BatchOptions, Executable
 
 if TYPE_CHECKING:
     from durable_nb.sdk.context import DurableContext

@@ -103,7 +103,7 @@ class _Step:
             if not self.at_most_once and frame.state.recorder.elides_starts:
                 frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the body's error is the step's
             self.failed(error, attempt, started)
             return False, None
         frame.succeed(encoded, attempt=attempt, started=started)
@@ -127,7 +127,9 @@ class _Step:
 
 
 def _final_error(failure: Failure) -> Exception:
-    """What callers see: a `StepError`, but a value that cannot be serialized is the caller's mistake and no failed body."""
+    """What callers see: a `StepError`, but a value that cannot be serialized is the caller's mistake and no failed
+    body.
+    """
     wire = failure.error
     if wire.type == _SERDES_ERROR:
         return SerDesError(wire.message, wire.type, wire.data, wire.stack_trace)

@@ -1,7 +1,7 @@
 """`context.wait`: let time pass, without holding anything.
 
-The deadline is recorded at the start, so it survives the process. The end is deferred: it follows from the deadline, and
-a crash that loses it loses nothing.
+The deadline is recorded at the start, so it survives the process. The end is deferred: it follows from the deadline,
+and a crash that loses it loses nothing.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class _Poll:
             decision = self.config.wait_strategy(value, attempt)
         except UnrecoverableError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the check's error is the operation's
             failure = capture(error)
             frame.fail(failure, attempt=attempt, started=started)
             raise build(WaitForConditionError, failure)  # noqa: B904 - built with its cause
