@@ -6,7 +6,6 @@ Two readers fill a `Uses`: `_scopes.py` reads the tree of a cell, where the orde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 Killed = frozenset[str]
@@ -119,11 +118,3 @@ def remember_literal(uses: Uses, text: str) -> None:
     """Keep a string constant that could be, or be part of, the name of a file."""
     if text and len(text) <= 1024 and "\n" not in text and "\0" not in text:
         uses.literals.add(text)
-
-
-def merge(parts: Iterable[Uses]) -> Uses:
-    """All of them, run one after the other."""
-    whole = Uses()
-    for part in parts:
-        whole.absorb(part, NOTHING)
-    return whole
