@@ -389,6 +389,7 @@ class Decorator:
 
 
 __all__ = [
+    "LAMBDA_RESPONSE_SIZE_LIMIT",
     "Decorator",
     "DurableExecutionInvocationInput",
     "DurableExecutionInvocationInputWithClient",
@@ -397,7 +398,6 @@ __all__ = [
     "ExecutionHandle",
     "InitialExecutionState",
     "InvocationStatus",
-    "LAMBDA_RESPONSE_SIZE_LIMIT",
     "durable_execution",
     "event_text",
     "handle_checkpoint_error",

@@ -52,4 +52,7 @@ def durable_runner(request: pytest.FixtureRequest) -> Iterator[DurableFunctionTe
         yield runner
 
 
-__all__ = ["durable_runner"]
+__all__ = [
+    "durable_runner",
+    "pytest_configure",
+]
