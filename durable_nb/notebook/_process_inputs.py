@@ -21,6 +21,9 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "<decimal>": frozenset({"decimal"}),
     "<locale>": frozenset({"locale"}),
     "<logging>": frozenset({"logging"}),
+    "<umask>": frozenset({"os"}),
+    "<signals>": frozenset({"signal"}),
+    "<recursionlimit>": frozenset({"sys"}),
 }
 """Part of the state to the packages that look at it."""
 

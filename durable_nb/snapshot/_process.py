@@ -8,38 +8,33 @@ is loaded, so that importing it is no change.
 
 from __future__ import annotations
 
-import base64
-import decimal
-import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import locale
-import logging
-import os
-import pickle
 import random
-import re
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from durable_nb.snapshot._digest import content_digest
-
-_SECRET = re.compile(
-    r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
+from durable_nb.snapshot._process_part import Part, packed, unpacked
+from durable_nb.snapshot._process_python import (
+    Decimal,
+    Environment,
+    Locale,
+    Logging,
+    RecursionLimit,
+    Signals,
+    SysPath,
+    Umask,
+    Warnings,
+    WorkingDirectory,
+    looks_secret,
 )
 
-_IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SHLVL|TERM.*")
-
-
-def looks_secret(name: str) -> bool:
-    """True for names of variables whose values are never written."""
-    return _SECRET.search(name) is not None
+__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_generators"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,44 +86,15 @@ class ProcessState:
             if entry is None:
                 continue
             failed.extend(f"{part.name}: {name}" for name in entry.get("unstored", ()))
-            if "value" in entry:
+            if "value" in entry or entry.get("version") == part.absent:
                 try:
-                    part.write(entry["value"])
+                    if "value" in entry:
+                        part.write(entry["value"])
+                    else:
+                        part.reset()
                 except (OSError, ValueError, ImportError, AttributeError, locale.Error) as exc:
                     failed.append(f"{part.name}: {exc}")
         return tuple(failed)
-
-
-class Part:
-    """One pseudo-name."""
-
-    name: str
-    absent = "default"
-
-    def read(self) -> Any:
-        """The value now, or None when it is at its default."""
-        raise NotImplementedError
-
-    def version(self, value: Any) -> str:
-        return content_digest([(self.name, value)]) or _pickled_digest(value)
-
-    def delta(self, before: Any, after: Any) -> dict[str, Any]:
-        return {"value": _packed(after)}
-
-    def write(self, value: Any) -> None:
-        raise NotImplementedError
-
-
-def _packed(value: Any) -> str:
-    return base64.b64encode(pickle.dumps(value, 5)).decode()
-
-
-def _unpacked(text: str) -> Any:
-    return pickle.loads(base64.b64decode(text))  # noqa: S301 - part of a manifest whose signature was checked
-
-
-def _pickled_digest(value: Any) -> str:
-    return hashlib.blake2b(pickle.dumps(value, 5), digest_size=16).hexdigest()
 
 
 # --- generators ------------------------------------------------------------------------------------------------------
@@ -156,6 +122,9 @@ class _Generator(Part):
             self.start = now
         return None if now == self.start else now
 
+    def reset(self) -> None:
+        """Nothing: a generator that is back where it started has the numbers of its process, whatever they are."""
+
     def version(self, value: Any) -> str:
         # Most cells draw nothing: comparing states is quicker than digesting one.
         if self.last is None or self.last[0] != value:
@@ -170,7 +139,7 @@ class _Random(_Generator):
         return random.getstate()
 
     def write(self, value: Any) -> None:
-        random.setstate(_unpacked(value))
+        random.setstate(unpacked(value))
 
 
 class _NumpyRandom(_Generator):
@@ -186,7 +155,7 @@ class _NumpyRandom(_Generator):
     def write(self, value: Any) -> None:
         import numpy as np
 
-        kind, keys, position, has_gauss, cached = _unpacked(value)
+        kind, keys, position, has_gauss, cached = unpacked(value)
         self.state()
         np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), position, has_gauss, cached))
 
@@ -203,7 +172,7 @@ class _TorchRandom(_Generator):
     def write(self, value: Any) -> None:
         import torch  # type: ignore[import-not-found,unused-ignore]
 
-        torch.set_rng_state(torch.tensor(list(_unpacked(value)), dtype=torch.uint8))
+        torch.set_rng_state(torch.tensor(list(unpacked(value)), dtype=torch.uint8))
 
 
 # --- options of packages ---------------------------------------------------------------------------------------------
@@ -231,17 +200,20 @@ class _RcParams(Part):
         return dict(sorted(found.items())) or None
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
-        return {"value": _packed(after)}
+        return {"value": packed(after)}
 
     def write(self, value: Any) -> None:
         import matplotlib as mpl
 
-        chosen = _unpacked(value)
+        chosen = unpacked(value)
         for key in self.read() or {}:
             if key not in chosen:
                 dict.__setitem__(mpl.rcParams, key, dict.__getitem__(mpl.rcParamsOrig, key))
         for key, option in chosen.items():
             dict.__setitem__(mpl.rcParams, key, option)
+
+    def reset(self) -> None:
+        self.write(packed({}))
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -270,12 +242,15 @@ class _PandasOptions(Part):
     def write(self, value: Any) -> None:
         import pandas as pd
 
-        chosen = _unpacked(value)
+        chosen = unpacked(value)
         for key in self.read() or {}:
             if key not in chosen:
                 pd.reset_option(key)
         for key, option in chosen.items():
             pd.set_option(key, option)
+
+    def reset(self) -> None:
+        self.write(packed({}))
 
 
 class _NumpyPrinting(Part):
@@ -305,224 +280,13 @@ class _NumpyPrinting(Part):
     def write(self, value: Any) -> None:
         import numpy as np
 
-        printing, errors = _unpacked(value)
+        printing, errors = unpacked(value)
         np.set_printoptions(**{key: option for key, option in printing.items() if key != "override_repr"})
         np.seterr(**errors)
 
-
-# --- Python itself ---------------------------------------------------------------------------------------------------
-
-
-class _Warnings(Part):
-    name = "<warnings>"
-
-    def read(self) -> Any:
-        found = []
-        for action, message, category, module, line in warnings.filters:
-            if category.__module__ == "__main__":
-                continue  # a notebook's own class: the cell that defines it runs or restores before it matters
-            found.append((action, _pattern(message), category, _pattern(module), line))
-        return found
-
-    def version(self, value: Any) -> str:
-        plain = [
-            (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
-            for action, message, kind, module, line in value
-        ]
-        return content_digest([(self.name, plain)]) or ""
-
-    def write(self, value: Any) -> None:
-        filters: list[Any] = [
-            (action, _compiled(message), category, _compiled(module), line)
-            for action, message, category, module, line in _unpacked(value)
-        ]
-        mine = [entry for entry in warnings.filters if entry[2].__module__ == "__main__"]
-        warnings.filters[:] = [*mine, *filters]  # type: ignore[index]
-        warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else warnings._filters_mutated_lock_held()  # type: ignore[attr-defined]
-
-
-def _pattern(value: Any) -> Any:
-    return (value.pattern, value.flags) if isinstance(value, re.Pattern) else value
-
-
-def _compiled(value: Any) -> Any:
-    return re.compile(*value) if isinstance(value, tuple) else value
-
-
-class _SysPath(Part):
-    name = "<sys.path>"
-
-    def read(self) -> Any:
-        return list(map(str, sys.path))
-
-    def write(self, value: Any) -> None:
-        sys.path[:] = _unpacked(value)
-
-
-class _WorkingDirectory(Part):
-    """Kept relative to where the process started, so that a moved project replays."""
-
-    name = "<cwd>"
-
-    def __init__(self) -> None:
-        self.start = _cwd()
-
-    def note_start(self) -> None:
-        self.start = _cwd()
-
-    def read(self) -> Any:
-        now = _cwd()
-        return None if now == self.start else os.path.relpath(now, self.start) if _inside(now, self.start) else now
-
-    def write(self, value: Any) -> None:
-        os.chdir(Path(self.start) / _unpacked(value))
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""
-
-
-def _inside(path: str, folder: str) -> bool:
-    return os.path.splitdrive(path)[0] == os.path.splitdrive(folder)[0]
-
-
-class _Environment(Part):
-    """Variables that the notebook changed; those that look secret leave only the fact that they were set."""
-
-    name = "<environ>"
-
-    def __init__(self) -> None:
-        self.start: dict[str, str] = dict(os.environ)
-        self.salt = os.urandom(16)
-
-    def note_start(self) -> None:
-        self.start = dict(os.environ)
-
-    def read(self) -> Any:
-        now = dict(os.environ)
-        if now == self.start:
-            return None
-        changed: dict[str, Any] = {}
-        for name in sorted({*now, *self.start}):
-            if now.get(name) != self.start.get(name) and not _IGNORED_VARIABLES.fullmatch(name):
-                changed[name] = now.get(name)
-        return changed or None
-
-    def version(self, value: Any) -> str:
-        # A secret counts by its name only: a digest of a short value could be turned back.
-        told = {name: "set" if looks_secret(name) else text for name, text in value.items()}
-        return content_digest([(self.name, told)]) or ""
-
-    def delta(self, before: Any, after: Any) -> dict[str, Any]:
-        secret = sorted(name for name in after if looks_secret(name) and after[name] is not None)
-        return {
-            "value": {name: text for name, text in after.items() if name not in secret},
-            "unstored": [name for name in secret if (before or {}).get(name) != after[name]],
-        }
-
-    def write(self, value: Any) -> None:
-        for name in self.read() or {}:
-            if name not in value and not looks_secret(name):
-                if name in self.start:
-                    os.environ[name] = self.start[name]
-                else:
-                    os.environ.pop(name, None)
-        for name, text in value.items():
-            if text is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = text
-
-
-class _Decimal(Part):
-    name = "<decimal>"
-
-    def read(self) -> Any:
-        now = decimal.getcontext()
-        kept = (now.prec, now.rounding, now.Emin, now.Emax, now.capitals, now.clamp)
-        traps = tuple(sorted(signal.__name__ for signal, on in now.traps.items() if on))
-        standard = decimal.DefaultContext
-        default = (standard.prec, standard.rounding, standard.Emin, standard.Emax, standard.capitals, standard.clamp)
-        usual = tuple(sorted(signal.__name__ for signal, on in standard.traps.items() if on))
-        return None if (kept, traps) == (default, usual) else (kept, traps)
-
-    def write(self, value: Any) -> None:
-        (prec, rounding, low, high, capitals, clamp), traps = _unpacked(value)
-        context = decimal.getcontext()
-        context.prec, context.rounding, context.Emin, context.Emax = prec, rounding, low, high
-        context.capitals, context.clamp = capitals, clamp
-        for signal in context.traps:
-            context.traps[signal] = signal.__name__ in traps
-
-
-class _Locale(Part):
-    name = "<locale>"
-
-    def __init__(self) -> None:
-        self.start = locale.setlocale(locale.LC_ALL)
-
-    def read(self) -> Any:
-        now = locale.setlocale(locale.LC_ALL)
-        return None if now == self.start else now
-
-    def write(self, value: Any) -> None:
-        locale.setlocale(locale.LC_ALL, _unpacked(value))
-
-
-class _Umask(Part):
-    name = "<umask>"
-
-    def __init__(self) -> None:
-        self.start = self._now()
-
-    @staticmethod
-    def _now() -> int | None:
-        """Without setting it for a moment, which other threads would see."""
-        try:
-            with open("/proc/self/status", "rb") as lines:
-                for line in lines:
-                    if line.startswith(b"Umask:"):
-                        return int(line.split()[1], 8)
-        except OSError:
-            return None
-        return None
-
-    def read(self) -> Any:
-        now = self._now()
-        return None if now == self.start else now
-
-    def write(self, value: Any) -> None:
-        os.umask(_unpacked(value))
-
-
-class _Logging(Part):
-    name = "<logging>"
-
-    def read(self) -> Any:
-        now = (logging.root.level, logging.root.manager.disable)
-        return None if now == (logging.WARNING, 0) else now
-
-    def write(self, value: Any) -> None:
-        level, disabled = _unpacked(value)
-        logging.root.setLevel(level)
-        logging.disable(disabled)
-
-
-class _RecursionLimit(Part):
-    name = "<recursionlimit>"
-
-    def __init__(self) -> None:
-        self.start = sys.getrecursionlimit()
-
-    def read(self) -> Any:
-        now = sys.getrecursionlimit()
-        return None if now == self.start else now
-
-    def write(self, value: Any) -> None:
-        sys.setrecursionlimit(_unpacked(value))
+    def reset(self) -> None:
+        if self.start is not None:
+            self.write(packed(self.start))
 
 
 PARTS: Sequence[Part] = (
@@ -532,15 +296,16 @@ PARTS: Sequence[Part] = (
     _RcParams(),
     _PandasOptions(),
     _NumpyPrinting(),
-    _Warnings(),
-    _SysPath(),
-    _WorkingDirectory(),
-    _Environment(),
-    _Decimal(),
-    _Locale(),
-    _Umask(),
-    _Logging(),
-    _RecursionLimit(),
+    Warnings(),
+    SysPath(),
+    WorkingDirectory(),
+    Environment(),
+    Decimal(),
+    Locale(),
+    Umask(),
+    Logging(),
+    RecursionLimit(),
+    Signals(),
 )
 
 

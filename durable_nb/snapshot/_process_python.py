@@ -1,0 +1,329 @@
+"""State of Python's own: warning filters, paths, the environment, decimal, locale, umask, logging, limits, signals."""
+
+from __future__ import annotations
+
+import decimal
+import locale
+import logging
+import os
+import re
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from durable_nb.snapshot._digest import content_digest, digest_text
+from durable_nb.snapshot._process_part import Part, packed, unpacked
+
+_SECRET = re.compile(
+    r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
+)
+
+_IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SHLVL|TERM.*")
+
+
+def looks_secret(name: str) -> bool:
+    """True for names of variables whose values are never written."""
+    return _SECRET.search(name) is not None
+
+
+class Warnings(Part):
+    name = "<warnings>"
+    absent = "never"
+
+    def read(self) -> Any:
+        found = []
+        for action, message, category, module, line in warnings.filters:
+            if category.__module__ == "__main__":
+                continue  # a notebook's own class: the cell that defines it runs or restores before it matters
+            found.append((action, _pattern(message), category, _pattern(module), line))
+        return found
+
+    def version(self, value: Any) -> str:
+        plain = [
+            (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
+            for action, message, kind, module, line in value
+        ]
+        return content_digest([(self.name, plain)]) or ""
+
+    def write(self, value: Any) -> None:
+        filters: list[Any] = [
+            (action, _compiled(message), category, _compiled(module), line)
+            for action, message, category, module, line in unpacked(value)
+        ]
+        mine = [entry for entry in warnings.filters if entry[2].__module__ == "__main__"]
+        warnings.filters[:] = [*mine, *filters]  # type: ignore[index]
+        warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else warnings._filters_mutated_lock_held()  # type: ignore[attr-defined]
+
+
+def _pattern(value: Any) -> Any:
+    return (value.pattern, value.flags) if isinstance(value, re.Pattern) else value
+
+
+def _compiled(value: Any) -> Any:
+    return re.compile(*value) if isinstance(value, tuple) else value
+
+
+class SysPath(Part):
+    name = "<sys.path>"
+    absent = "never"
+
+    def read(self) -> Any:
+        return list(map(str, sys.path))
+
+    def write(self, value: Any) -> None:
+        sys.path[:] = unpacked(value)
+
+
+class WorkingDirectory(Part):
+    """Kept relative to where the process started, so that a moved project replays."""
+
+    name = "<cwd>"
+
+    def __init__(self) -> None:
+        self.start = _cwd()
+
+    def note_start(self) -> None:
+        self.start = _cwd()
+
+    def read(self) -> Any:
+        now = _cwd()
+        return None if now == self.start else os.path.relpath(now, self.start) if _inside(now, self.start) else now
+
+    def write(self, value: Any) -> None:
+        os.chdir(Path(self.start) / unpacked(value))
+
+    def reset(self) -> None:
+        os.chdir(self.start)
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.splitdrive(path)[0] == os.path.splitdrive(folder)[0]
+
+
+class Environment(Part):
+    """Variables that the notebook changed; those that look secret leave only the fact that they were set."""
+
+    name = "<environ>"
+
+    def __init__(self) -> None:
+        self.start: dict[str, str] = dict(os.environ)
+        self.salt = os.urandom(16)
+
+    def note_start(self) -> None:
+        self.start = dict(os.environ)
+
+    def read(self) -> Any:
+        now = dict(os.environ)
+        if now == self.start:
+            return None
+        changed: dict[str, Any] = {}
+        for name in sorted({*now, *self.start}):
+            if now.get(name) != self.start.get(name) and not _IGNORED_VARIABLES.fullmatch(name):
+                changed[name] = now.get(name)
+        return changed or None
+
+    def version(self, value: Any) -> str:
+        # A secret counts by its name only: a digest of a short value could be turned back.
+        told = {name: "set" if looks_secret(name) else text for name, text in value.items()}
+        return content_digest([(self.name, told)]) or ""
+
+    def delta(self, before: Any, after: Any) -> dict[str, Any]:
+        secret = sorted(name for name in after if looks_secret(name) and after[name] is not None)
+        return {
+            "value": {name: text for name, text in after.items() if name not in secret},
+            "unstored": [name for name in secret if (before or {}).get(name) != after[name]],
+        }
+
+    def write(self, value: Any) -> None:
+        for name in self.read() or {}:
+            if name not in value and not looks_secret(name):
+                if name in self.start:
+                    os.environ[name] = self.start[name]
+                else:
+                    os.environ.pop(name, None)
+        for name, text in value.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
+
+    def reset(self) -> None:
+        self.write({})
+
+
+class Decimal(Part):
+    name = "<decimal>"
+
+    def read(self) -> Any:
+        now = decimal.getcontext()
+        kept = (now.prec, now.rounding, now.Emin, now.Emax, now.capitals, now.clamp)
+        traps = tuple(sorted(kind.__name__ for kind, on in now.traps.items() if on))
+        standard = decimal.DefaultContext
+        default = (standard.prec, standard.rounding, standard.Emin, standard.Emax, standard.capitals, standard.clamp)
+        usual = tuple(sorted(kind.__name__ for kind, on in standard.traps.items() if on))
+        return None if (kept, traps) == (default, usual) else (kept, traps)
+
+    def write(self, value: Any) -> None:
+        (prec, rounding, low, high, capitals, clamp), traps = unpacked(value)
+        context = decimal.getcontext()
+        context.prec, context.rounding, context.Emin, context.Emax = prec, rounding, low, high
+        context.capitals, context.clamp = capitals, clamp
+        for condition in context.traps:
+            context.traps[condition] = condition.__name__ in traps
+
+    def reset(self) -> None:
+        flags = decimal.getcontext().flags
+        decimal.setcontext(decimal.DefaultContext.copy())
+        decimal.getcontext().flags.update(flags)
+
+
+class Locale(Part):
+    name = "<locale>"
+
+    def __init__(self) -> None:
+        self.start = locale.setlocale(locale.LC_ALL)
+
+    def read(self) -> Any:
+        now = locale.setlocale(locale.LC_ALL)
+        return None if now == self.start else now
+
+    def write(self, value: Any) -> None:
+        locale.setlocale(locale.LC_ALL, unpacked(value))
+
+    def reset(self) -> None:
+        locale.setlocale(locale.LC_ALL, self.start)
+
+
+class Umask(Part):
+    name = "<umask>"
+
+    def __init__(self) -> None:
+        self.start = self._now()
+
+    @staticmethod
+    def _now() -> int | None:
+        """Without setting it for a moment, which other threads would see."""
+        try:
+            with Path("/proc/self/status").open("rb") as lines:
+                for line in lines:
+                    if line.startswith(b"Umask:"):
+                        return int(line.split()[1], 8)
+        except OSError:
+            return None
+        return None
+
+    def read(self) -> Any:
+        now = self._now()
+        return None if now == self.start else now
+
+    def write(self, value: Any) -> None:
+        os.umask(unpacked(value))
+
+    def reset(self) -> None:
+        if self.start is not None:
+            os.umask(self.start)
+
+
+class Logging(Part):
+    name = "<logging>"
+
+    def read(self) -> Any:
+        now = (logging.root.level, logging.root.manager.disable)
+        return None if now == (logging.WARNING, 0) else now
+
+    def write(self, value: Any) -> None:
+        level, disabled = unpacked(value)
+        logging.root.setLevel(level)
+        logging.disable(disabled)
+
+    def reset(self) -> None:
+        self.write(packed((logging.WARNING, 0)))
+
+
+class RecursionLimit(Part):
+    name = "<recursionlimit>"
+
+    def __init__(self) -> None:
+        self.start = sys.getrecursionlimit()
+
+    def read(self) -> Any:
+        now = sys.getrecursionlimit()
+        return None if now == self.start else now
+
+    def write(self, value: Any) -> None:
+        sys.setrecursionlimit(unpacked(value))
+
+    def reset(self) -> None:
+        sys.setrecursionlimit(self.start)
+
+
+class Signals(Part):
+    """Handlers of signals, but for the interrupt, which belongs to the kernel.
+
+    Python functions are no data: a cell that puts one in place runs again.
+    """
+
+    name = "<signals>"
+
+    def __init__(self) -> None:
+        self.start: dict[str, str] = {}
+
+    def note_start(self) -> None:
+        self.start = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, str]:
+        found = {}
+        for number in signal.valid_signals():
+            if number != signal.SIGINT:
+                handler = signal.getsignal(number)
+                if handler not in (signal.SIG_DFL, None):
+                    found[signal.Signals(number).name if number in _SIGNALS else str(number)] = _handler(handler)
+        return found
+
+    def read(self) -> Any:
+        now = self._now()
+        names = {name for name in {*now, *self.start} if now.get(name) != self.start.get(name)}
+        return {name: now.get(name, "default") for name in sorted(names)} or None
+
+    def delta(self, before: Any, after: Any) -> dict[str, Any]:
+        plain = {name: handler for name, handler in after.items() if handler in ("default", "ignore")}
+        code = [name for name, handler in after.items() if name not in plain and handler != (before or {}).get(name)]
+        found: dict[str, Any] = {"value": packed(plain)}
+        if code:
+            found["again"] = f"it has a function called on {code[0]}, which only running it again brings about"
+        return found
+
+    def write(self, value: Any) -> None:
+        for name, handler in unpacked(value).items():
+            signal.signal(_number(name), signal.SIG_IGN if handler == "ignore" else signal.SIG_DFL)
+
+    def reset(self) -> None:
+        for name in self.read() or {}:
+            if self.start.get(name, "default") in ("default", "ignore"):
+                ignored = self.start.get(name) == "ignore"
+                signal.signal(_number(name), signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+
+_SIGNALS = frozenset(int(number) for number in signal.Signals)
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdigit() else int(signal.Signals[name])
+
+
+def _handler(handler: Any) -> str:
+    if handler is signal.SIG_IGN:
+        return "ignore"
+    code = getattr(getattr(handler, "__func__", handler), "__code__", None)
+    told = (code.co_code.hex(), repr(code.co_names)) if code is not None else ()
+    return digest_text(getattr(handler, "__module__", None) or "", getattr(handler, "__qualname__", ""), *told)
