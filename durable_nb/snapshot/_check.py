@@ -65,6 +65,11 @@ def check_round_trip(group: Group, tracker: Tracker) -> list[Problem]:
     doubted = [kind for kind in found.custom if not trusted(kind) and not default_reduce(kind)]
     fresh = [kind for kind in doubted if not definitions.vouched(kind)]
     owned = [kind for kind in doubted if definitions.owns(kind)]
+    for kind in owned:
+        lost = definitions.refuted(kind)
+        if lost:
+            name, path = _first_of(kind, group, tracker)
+            return [Problem(name, f"{kind.__module__}.{kind.__qualname__}", path, f"of an object of its class, {lost}")]
     if not fresh and (len(owned) == len(doubted) or found.nbytes > _CHECK_ALWAYS_BELOW):
         return []
     spared = frozenset(kind for kind in owned if kind not in fresh)
@@ -77,18 +82,30 @@ def check_round_trip(group: Group, tracker: Tracker) -> list[Problem]:
                 deeply(lambda: _compare_all(values, group, tracker, spared))
     except Difference as exc:
         kind = type(exc.value)
+        for suspect in fresh:
+            definitions.vouch(suspect, f"{exc.path}: {exc.how}")
         return [Problem(_name_in(exc.path), f"{kind.__module__}.{kind.__qualname__}", exc.path, exc.how)]
     except MemoryError:
         raise
     except Exception as exc:  # noqa: BLE001 - what a user's hook raises while loading is the answer
         name, value = values[0]
         suspect = fresh[0] if fresh else type(value)
+        for kind in fresh:
+            definitions.vouch(kind, "loading it again fails")
         why = f"loading it again fails: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}"
         return [Problem(name, f"{suspect.__module__}.{suspect.__qualname__}", name, why)]
-    finally:
-        for kind in fresh:
-            definitions.vouch(kind)
+    for kind in fresh:
+        definitions.vouch(kind)
     return []
+
+
+def _first_of(kind: type, group: Group, tracker: Tracker) -> tuple[str, str]:
+    """A name of the group that holds an instance of a class, and the way to it."""
+    for name in group.names:
+        value = tracker.value(name)
+        if type(value) is kind:
+            return name, name
+    return group.names[0], group.names[0]
 
 
 def _name_in(path: str) -> str:

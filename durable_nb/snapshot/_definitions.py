@@ -116,7 +116,7 @@ class Definitions:
         self._function_seen: dict[int, tuple[weakref.ref[Any], tuple[Any, ...]]] = {}
         self.module_objects = ModuleObjects()
         self._held: list[Any] = []
-        self._vouched: dict[int, weakref.ref[type]] = {}
+        self._vouched: dict[int, tuple[weakref.ref[type], str]] = {}
         self.copies: dict[str, Any] = {}
         """Copies by value, by id."""
         self.building: set[str] = set()
@@ -127,10 +127,16 @@ class Definitions:
     def vouched(self, kind: type) -> bool:
         """True when instances of this class were loaded for checking before."""
         known = self._vouched.get(id(kind))
-        return known is not None and known() is kind
+        return known is not None and known[0]() is kind
 
-    def vouch(self, kind: type) -> None:
-        self._vouched[id(kind)] = weakref.ref(kind)
+    def vouch(self, kind: type, problem: str = "") -> None:
+        """Remember how the check ended: `problem` says what was lost."""
+        self._vouched[id(kind)] = (weakref.ref(kind), problem)
+
+    def refuted(self, kind: type) -> str:
+        """What the check found wrong with instances of this class; empty when it found nothing."""
+        known = self._vouched.get(id(kind))
+        return known[1] if known is not None and known[0]() is kind else ""
 
     # --- what is a definition --------------------------------------------------------------------------------
 

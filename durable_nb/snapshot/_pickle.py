@@ -28,9 +28,17 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot import _sets
+from durable_nb.snapshot import _hooks, _sets
 from durable_nb.snapshot._definitions import Definitions, class_parts, has_abc_registrations, importable
-from durable_nb.snapshot._kinds import ATOMS, Kind, find_sentinel, full_name, kind_of_type, module_instances
+from durable_nb.snapshot._kinds import (
+    ATOMS,
+    Kind,
+    default_reduce,
+    find_sentinel,
+    full_name,
+    kind_of_type,
+    module_instances,
+)
 from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, kind_of_reference
 
 PROTOCOL = 5
@@ -110,6 +118,9 @@ class GroupPickler(pickle.Pickler):
         self._module_objects = definitions.module_objects if modules else None
         self.module_values: dict[str, Any] = {}
         """Objects of local modules that were met, by place."""
+        self.beside: list[dict[str, Any]] = []
+        """What instances hold whose class writes what it likes."""
+        self._hooked: dict[type, bool] = {}
         # Plain functions, not bound methods: a pickler in a reference cycle would hold the user's memory until
         # a collection, and a collection that meets exported buffers in a cycle can crash the interpreter.
         self._rules: dict[type, Rule] = {}
@@ -132,6 +143,7 @@ class GroupPickler(pickle.Pickler):
         self.current = self.root = None
         self.tensors.clear()
         self.foreign, self.weak, self.seen, self.shadowed, self.lent = [], [], {}, {}, {}
+        self.beside = []
 
     # --- the question about every object -----------------------------------------------------------------------
 
@@ -356,4 +368,25 @@ class GroupPickler(pickle.Pickler):
         if not isinstance(made, tuple) or not 2 <= len(made) <= 6:
             raise CannotStore("its __reduce__ gives no valid answer")
         self.custom.setdefault(kind)
+        if self.shared is None and self._is_hooked(kind):
+            self._look_beside(value, made)
         return made
+
+    def _is_hooked(self, kind: type) -> bool:
+        """Whether a notebook class pickles its instances by code of its own."""
+        found = self._hooked.get(kind)
+        if found is None:
+            found = self._hooked[kind] = not default_reduce(kind) and self.definitions.owns(kind)
+        return found
+
+    def _look_beside(self, value: Any, made: tuple[Any, ...]) -> None:
+        """See also what the user's own pickling does not write."""
+        held = dict(_hooks.attributes(value))
+        self.beside.append(held)
+        for item in held.values():
+            if kind_of_type(type(item)) is Kind.MUTABLE:
+                self.seen[id(item)] = item
+        if self.definitions.vouched(type(value)):
+            name = _hooks.left_out(value, made)
+            if name is not None:
+                raise CannotStore(f"its own pickling does not write its attribute {name!r}")

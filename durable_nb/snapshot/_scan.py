@@ -206,9 +206,11 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     tensors = frozenset(pickler.tensors)
     owners, modules, custom = pickler.owners, frozenset(pickler.modules), tuple(pickler.custom)
     held = {} if not hashing else dict(pickler.module_values)
-    module_states = {place: _module_state(place, value, definitions) for place, value in held.items()}
+    module_states = {place: _state_beside(place, value, definitions) for place, value in held.items()}
     scanner.writer.hash.update(repr(sorted(module_states.items())).encode())
     held.clear()
+    if hashing:
+        _look_beside(scanner, definitions)
     pickler.module_values.clear()
     pickler.close()
     del weak_targets, found, kept
@@ -250,8 +252,14 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     )
 
 
-def _module_state(place: str, value: Any, definitions: Definitions) -> str:
-    """The content of a module's object, by a pass of its own: what it cannot store is no problem of the group."""
+def _look_beside(scanner: _Scanner, definitions: Definitions) -> None:
+    """What instances hold beside what their own pickling writes is part of the state."""
+    for held in scanner.pickler.beside:
+        scanner.writer.hash.update(_state_beside("", held, definitions).encode())
+
+
+def _state_beside(place: str, value: Any, definitions: Definitions) -> str:
+    """The content of what is not stored with the group, by a pass of its own: it makes no problem of the group's."""
     writer = _HashWriter(on=True)
     pickler = GroupPickler(writer, definitions, buffer_callback=None, modules=False)
     with quiet_warnings():
