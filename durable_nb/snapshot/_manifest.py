@@ -18,6 +18,7 @@ from typing import Any
 from durable_nb.abc import BlobStore
 from durable_nb.exceptions import NotStorableError, StoreError
 from durable_nb.snapshot import _buffers
+from durable_nb.snapshot._blobs import TREE_FROM, address_of
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
@@ -61,10 +62,12 @@ class _Writer:
 
     def keep(self, parts: list[Any], size: int) -> dict[str, Any]:
         """A reference to bytes: inline when small, else a blob."""
-        self.nbytes += size
         if size <= self.inline_limit:
+            self.nbytes += size
             return {"inline": b"".join(parts)}
+        known = size < TREE_FROM and self.blobs.has(address_of(parts))
         address = self.blobs.put(parts)
+        self.nbytes += 0 if known else size
         self.used[address] = None
         return {"blob": address, "size": size}
 

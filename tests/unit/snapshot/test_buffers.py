@@ -57,6 +57,13 @@ def test_unchanged_data_under_a_new_name_stores_nothing(tmp_path: Path) -> None:
     assert set(notebook.blobs.addresses()) == known
 
 
+def test_only_what_is_new_counts_as_stored(tmp_path: Path) -> None:
+    notebook = Namespace(FileBlobStore(tmp_path / "blobs"))
+    notebook.run("import numpy as np\na = np.arange(400_000.0)")
+    notebook.run("b = a")
+    assert notebook.last["nbytes"] < 10_000
+
+
 def test_a_restored_array_is_patched_too(tmp_path: Path) -> None:
     first = notebook_in(tmp_path)
     second = first.reborn()
