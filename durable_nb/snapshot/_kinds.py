@@ -121,13 +121,9 @@ _HANDLES: tuple[type, ...] = (
 
 _HANDLE_NAMES = frozenset(
     {
-        "socket.socket",
         "ssl.SSLContext",
         "_ssl._SSLContext",
         "sqlite3.Connection",
-        "sqlite3.Cursor",
-        "subprocess.Popen",
-        "mmap.mmap",
         "asyncio.events.AbstractEventLoop",
         "asyncio.futures.Future",
         "_asyncio.Future",
@@ -155,7 +151,18 @@ _HANDLE_NAMES = frozenset(
     }
 )
 
-_STREAM_NAMES = frozenset({"_csv.reader", "tempfile._TemporaryFileWrapper", "zipfile.ZipFile", "tarfile.TarFile"})
+_STREAM_NAMES = frozenset(
+    {
+        "_csv.reader",
+        "mmap.mmap",
+        "socket.socket",
+        "sqlite3.Cursor",
+        "subprocess.Popen",
+        "tarfile.TarFile",
+        "tempfile._TemporaryFileWrapper",
+        "zipfile.ZipFile",
+    }
+)
 
 _FROZEN_NAMES = frozenset(
     {

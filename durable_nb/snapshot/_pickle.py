@@ -28,7 +28,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot import _hooks, _sets
+from durable_nb.snapshot import _handles, _hooks, _sets
 from durable_nb.snapshot._definitions import Definitions, class_parts, has_abc_registrations, importable
 from durable_nb.snapshot._kinds import (
     ATOMS,
@@ -204,7 +204,8 @@ class GroupPickler(pickle.Pickler):
         if self.strict:
             raise CannotStore(f"{full_name(type(value))}: {why}")
         self.obstacles.setdefault(id(value), Obstacle(value, full_name(type(value)), why, kind))
-        return f"x:{full_name(type(value))}:{id(value)}"
+        state = _handles.state_of(value) if kind is Kind.HANDLE else ""
+        return f"x:{full_name(type(value))}:{id(value)}:{state}"
 
     def _module_object(self, value: Any) -> str:
         """An object that a local module holds: a reference, whatever its content."""
