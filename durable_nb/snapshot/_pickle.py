@@ -28,7 +28,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from durable_nb.snapshot import _handles, _hooks, _sets
+from durable_nb.snapshot import _handles, _hooks, _sets, _streams
 from durable_nb.snapshot._definitions import Definitions, class_parts, has_abc_registrations, importable
 from durable_nb.snapshot._kinds import (
     ATOMS,
@@ -39,7 +39,7 @@ from durable_nb.snapshot._kinds import (
     kind_of_type,
     module_instances,
 )
-from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, kind_of_reference
+from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, is_spent, kind_of_reference
 
 PROTOCOL = 5
 
@@ -196,8 +196,14 @@ class GroupPickler(pickle.Pickler):
             return None
         if value is sys.stdout or value is sys.stderr:
             return "o:stdout" if value is sys.stdout else "o:stderr"
-        why = "using it up is part of the program's state" if sort is Kind.STREAM else "it stands for something outside"
-        return self.obstruct(value, why, sort)
+        if sort is not Kind.STREAM:
+            return self.obstruct(value, "it stands for something outside", sort)
+        return None if is_spent(value) else self._stream(value)
+
+    def _stream(self, value: Any) -> str:
+        if self.shared is None:
+            self.seen.update((id(held), held) for held in _streams.held_by(value, self.namespace))
+        return self.obstruct(value, "using it up is part of the program's state", Kind.STREAM)
 
     def obstruct(self, value: Any, why: str, kind: Kind) -> str:
         """Note that a value cannot be stored; returns what stands in for it."""

@@ -6,6 +6,8 @@ Their names are part of the stored format. Change one only by adding a new one b
 from __future__ import annotations
 
 import functools
+import io
+import os
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -198,3 +200,26 @@ def class_body(made: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> Non
         setattr(made, name, value)
     for subclass in registered:
         made.register(subclass)
+
+
+def closed_file(kind: type, name: str | bytes | int | None, mode: str | None, encoding: str | None) -> Any:
+    """A file object that was closed when it was stored: it remembers what it was, and nothing is opened for it."""
+    raw: Any = io.FileIO(os.devnull, "r+" if kind is io.BufferedRandom else "w" if kind is io.BufferedWriter else "r")
+    if name is not None:
+        raw.name = name
+    made: Any = raw
+    if kind is io.TextIOWrapper:
+        made = io.TextIOWrapper(io.BufferedReader(raw), encoding=encoding)
+        made.mode = mode
+    elif kind is not io.FileIO:
+        made = kind(raw)
+    made.close()
+    return made
+
+
+def ended_generator(name: str, qualname: str) -> Any:
+    """A generator that has nothing left to give."""
+    made: Any = (item for item in ())
+    next(made, None)
+    made.__name__, made.__qualname__ = name, qualname
+    return made

@@ -10,6 +10,7 @@ import array as arrays
 import ctypes
 import functools
 import gc
+import io
 import logging
 import pickle
 import sys
@@ -345,7 +346,32 @@ def copy_on_write() -> bool:
     return pandas.get_option("mode.copy_on_write") is True
 
 
+# --- files that are closed, generators that have ended ---------------------------------------------------------------
+
+_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
+
+
+def is_spent(value: Any) -> bool:
+    """Whether nothing can be read from a stream any more: then it has no state but its type and its names."""
+    if type(value) is types.GeneratorType:
+        return value.gi_frame is None
+    return type(value) in _FILES and value.closed
+
+
+def _reduce_file(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
+    name = value.name if isinstance(getattr(value, "name", None), (str, bytes, int)) else None
+    mode = value.mode if isinstance(getattr(value, "mode", None), str) else None
+    encoding = value.encoding if type(value) is io.TextIOWrapper else None
+    return _rebuild.closed_file, (type(value), name, mode, encoding)
+
+
+def _reduce_generator(self: GroupPickler, value: types.GeneratorType[Any, Any, Any]) -> Any:  # noqa: ARG001 - as above
+    return _rebuild.ended_generator, (value.__name__, value.__qualname__)
+
+
 RULES: dict[type, Rule] = {
+    **dict.fromkeys(_FILES, _reduce_file),
+    types.GeneratorType: _reduce_generator,
     types.FunctionType: _reduce_function,
     types.CellType: _reduce_cell,
     types.CodeType: _reduce_code,
