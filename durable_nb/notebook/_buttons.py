@@ -12,6 +12,7 @@ acts once, here. Front ends need nothing for this; it works in kernels with and 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ Press = Callable[[Mapping[str, Any]], None]
 _CONTROL = "jupyter.widget.control"
 """The channel on which a front end asks for the state of all widgets; it runs none of the user's callbacks."""
 TARGET = "durable_nb"
+"""The name of the channel that a page's badges use."""
+
+_PATIENCE = 2.0
+"""Seconds. The thread only hands messages on; were it busy all the same, a press would come through a little later."""
 
 
 class Buttons:
@@ -55,7 +60,14 @@ class Buttons:
         if self._watching or loop is None:
             return  # a kernel without that thread has no channels either
         self._watching = True
-        loop.add_callback(lambda: self._kernel.shell_stream.on_recv(self._on_message, copy=False))
+        ready = threading.Event()
+
+        def take_over() -> None:
+            self._kernel.shell_stream.on_recv(self._on_message, copy=False)
+            ready.set()
+
+        loop.add_callback(take_over)
+        ready.wait(_PATIENCE)  # once per kernel, for the time of one turn of that thread's loop
 
     async def _on_message(self, frames: Any) -> None:
         kernel = self._kernel

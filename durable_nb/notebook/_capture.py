@@ -154,6 +154,11 @@ class WidgetStates:
             model["state"].update(copy.deepcopy(data.get("state", {})))
             model["opaque"] = model["opaque"] or bool(buffers)
 
+    def forget(self, *keys: str) -> None:
+        """These models are closed, and in no output that is kept."""
+        for key in keys:
+            self._models.pop(key, None)
+
     def reachable(self, items: list[Message]) -> dict[str, dict[str, Any]]:
         """The models that the outputs show, and the models these refer to."""
         found: dict[str, dict[str, Any]] = {}
@@ -282,10 +287,10 @@ class Tee:
         )
 
     def show(self, kind: str, content: Mapping[str, Any], parent: Any) -> None:
-        """Send an output of our own: shown in the cell, no part of what is recorded."""
-        flush()
-        with self.muted():
-            self._emit(kind, content, parent, topic=kind)
+        """Send an output of our own: shown in the cell, no part of what is recorded. From any thread."""
+        kernel = self._kernel
+        ident = kernel.topic(kind) if hasattr(kernel, "topic") else kind.encode()
+        self._original(kernel.iopub_socket, kind, dict(content), parent=parent, ident=ident)
 
     def clear(self, parent: Any) -> None:
         """Take the shown outputs away, here and in the front end (a failed attempt's, before the next one)."""

@@ -112,6 +112,10 @@ class Cell:
     nonce: str | None = None
     number: int | None = None
     """The number of its prompt."""
+    plan: Any = None
+    """What was decided about it (`_plan.Plan`)."""
+    wrote: tuple[str, ...] = ()
+    """Names that its run bound or changed."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 

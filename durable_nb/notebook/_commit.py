@@ -64,6 +64,7 @@ class Committer:
         )
         files = session.world.ledger.wrote(observed, owner=cell.operation)
         self._follow_setups(cell, mark)
+        cell.wrote = tuple(delta.changed)
         for name in delta.changed:
             session.book.origins[name] = cell.label
         report = Report("executed", cell.reason, attempt=cell.attempt, seconds=seconds, difference=cell.difference)
@@ -153,6 +154,8 @@ class Committer:
             if is_secret(name, self._session.shell.user_ns.get(name)):
                 return f"{name} looks like a secret, which is never written; the cell that sets it runs again"
         for part in delta.process.values():
+            if "again" in part:
+                return str(part["again"])
             for name in part.get("unstored", ()):
                 return (
                     f"the variable {name} looks like a secret, which is never written; the cell that sets it runs again"

@@ -129,10 +129,8 @@ class Manager:
             raise ValidationError(
                 "usage: %durable resolve NAME " + " | ".join(f"--{decision}" for decision in DECISIONS)
             )
-        home = self._home()
-        if not home.ownership.ensure():
-            raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
-        print(home.once.resolve(names[0], decisions[0], lease=home.ownership.lease))
+        self._home()
+        print(self._session.decide(names[0], decisions[0]))
 
     def do_use(self, arguments: Sequence[str]) -> None:
         """Write to the execution of this name from now on."""

@@ -19,7 +19,7 @@ A retry that the user allowed (`--retry-on`) starts after an attempt whose end i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,13 @@ from durable_nb.notebook._records import CellJournal, Record, cell_event, once_i
 
 Decision = Literal["keep", "again", "succeeded", "failed"]
 DECISIONS: tuple[Decision, ...] = ("keep", "again", "succeeded", "failed")
+
+DECISIONS_AFTER: Mapping[str, tuple[Decision, ...]] = {
+    "interrupted": ("succeeded", "again", "failed"),
+    "changed": ("keep", "again"),
+    "failed": ("again",),
+}
+"""What a person may decide, by the answer of a verdict; the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +184,4 @@ def _clock(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-__all__ = ["DECISIONS", "Decision", "OnceSteps", "StoreError", "Verdict"]
+__all__ = ["DECISIONS", "DECISIONS_AFTER", "Decision", "OnceSteps", "StoreError", "Verdict"]

@@ -226,7 +226,10 @@ class Session:
         cell.modules_before = self.world.module_states(cell.reads.modules)
         values = self.values_of(cell.reads.names)
         engines = opens_by_itself(cell.reads.modules)
-        cell.foreseen = self.world.ledger.foresee(cell.reads.literals, values, engines=engines)
+        ledger = self.world.ledger
+        cell.foreseen = ledger.foresee(cell.reads.literals, values, engines=engines)
+        for path in cell.foreseen.versions:  # a library in C opens files unseen: what it may open is put back before
+            self._bring_back(ledger.key(path))
         self._enter(cell)
         cell.folder = self.world.environment.cwd()
         self.world.observer.begin()
@@ -352,20 +355,25 @@ class Session:
 
     def _before_read(self, path: str) -> None:
         """A cell that runs is about to read a file: it must find what belongs at its place in the notebook."""
+        key = self.world.ledger.key(path)
+        if not self._bring_back(key):
+            raise StaleFileError(key, self._label_of(self.world.ledger.owner(key)))
+
+    def _bring_back(self, key: str) -> bool:
+        """Make a file what belongs at this place; False when it holds something else and cannot be put back."""
         ledger, home = self.world.ledger, self.home
-        key = ledger.key(path)
         if home is None or not ledger.stale(key):
-            return
+            return True
         owner, wanted = ledger.owner(key), ledger.current(key)
         if owner is None:  # what was there before the notebook's first run is gone: a plain run reads the disk as well
             ledger.adopt(key)
-            return
+            return True
         for record in home.cells.candidates(owner):
             for state in states_of(record.files):
                 address = record.files.get("blobs", {}).get(key)
                 if (state.key, state.version) == (key, wanted) and self._put_back(state, address):
-                    return
-        raise StaleFileError(key, self._label_of(owner))
+                    return True
+        return False
 
     def _label_of(self, operation: str | None) -> str:
         return next((cell.label for cell in reversed(self.done) if cell.operation == operation), "an earlier cell")
@@ -488,6 +496,19 @@ class Session:
         """Whether code ran outside the cells since the last question."""
         ran, self._outside = self._outside, False
         return ran
+
+    def decide(self, name: str, decision: str) -> str:
+        """A person's decision about an at-most-once step; returns what follows from it.
+
+        Raises:
+            ValidationError: the decision does not fit, or another kernel has the notebook.
+        """
+        home = self.home
+        if home is None:
+            raise ValidationError(self.no_home or "there is no store")
+        if not home.ownership.ensure():
+            raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
+        return home.once.resolve(name, decision, lease=home.ownership.lease)
 
     def force(self, operation: str) -> None:
         """Run this cell the next time, whatever is recorded."""

@@ -26,6 +26,7 @@ from typing import Any
 from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_line_statement, parse_tags
 from durable_nb.exceptions import StepTimeoutError, ValidationError
 from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
+from durable_nb.notebook._badge import Badges
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
 from durable_nb.notebook._errors import StepRefusedError
@@ -46,6 +47,7 @@ class ShellHooks:
         self.session = session
         self.shell, self.kernel = session.shell, session.kernel
         self._committer = Committer(session)
+        self._badges = Badges(session)
         self._pending: Request | None = None
         self._running: Cell | None = None
         self._reports: dict[str, Report] = {}
@@ -65,6 +67,7 @@ class ShellHooks:
         for name in _COMM:
             self.kernel.shell_handlers[name] = self._outside(self.kernel.shell_handlers[name])
         self.kernel.getpass = self.getpass
+        self._badges.install()
 
     def remove(self) -> None:
         """Take them away."""
@@ -74,6 +77,7 @@ class ShellHooks:
             self.kernel.__dict__.pop(name, None)
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
+        self._badges.remove()
 
     def getpass(self, *args: Any, **keywords: Any) -> Any:
         """Ask for a password as ever, and remember that the cell knows one: nothing of it is stored."""
@@ -131,6 +135,7 @@ class ShellHooks:
             report = cell.report or self._ended(cell)
             cell.report = report
             self.session.ended(cell)
+            self._tell(self._badges.ended, cell)
             if cell.managed or self.session.every_cell:
                 self._reports[message_id(cell.request.parent)] = report
 
@@ -246,7 +251,7 @@ class ShellHooks:
             cell = self.session.prepare(request, ast.Module(list(nodelist), []))
             self._running = cell
             backoff = backoff_of(request.options, self.shell.user_ns)
-            plan = self.session.plan(cell)
+            plan = cell.plan = self.session.plan(cell)
         except ValidationError as exc:
             from IPython.core.error import UsageError
 
@@ -327,12 +332,22 @@ class ShellHooks:
             cell.report = Report("not_durable", f"durable_nb failed on it: {type(exc).__name__}: {exc}")
             return await run()
         session.tee.begin(message_id(cell.request.parent))
+        self._tell(self._badges.started, cell)
         if view is not None:
             run = view.watched(run)
             view.running()
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
         return await self._attempts(cell, plan, run, result, backoff)
+
+    def _tell(self, tell: Callable[[Cell], None], cell: Cell) -> None:
+        """Tell the pages that look, if any."""
+        if cell.request.cell_id is None or not cell.managed:
+            return
+        try:
+            tell(cell)
+        except Exception as exc:  # noqa: BLE001 - our own fault never costs the user's cell anything
+            self.session.fault(None, exc)
 
     def _view(self, cell: Cell, backoff: Any) -> Any:
         """What the cell shows of itself; only cells that are marked or may be tried again do."""
@@ -399,6 +414,7 @@ class ShellHooks:
         if view is not None:
             view.shown_again()
             view.running()
+        self._tell(self._badges.started, cell)
         session.attempt_started(cell, plan)
         return True
 

@@ -4,8 +4,8 @@ Three displays, chosen by who looks:
 
 - nobody (no cell id in the request: a runner): the final line alone, at once;
 - a person, and the step is replayed: the final line as well;
-- a person, and the step runs: a widget, exchanged for the final line when the cell ends, so that no saved notebook
-  holds a widget without a kernel.
+- a person, and the step takes a while: a widget in the place of the line, exchanged for it again when the cell ends, so
+  that no saved notebook holds a widget without a kernel.
 
 The final line depends on the cell's source only (`durable_nb.widgets.final`) and always comes first, so all of these
 leave the same outputs. It is not recorded with the checkpoint: a replay shows it afresh.
@@ -30,6 +30,7 @@ from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._attempts import Backoff, pause
 from durable_nb.notebook._cell import Cell
 from durable_nb.notebook._errors import error_info
+from durable_nb.notebook._once import DECISIONS_AFTER
 from durable_nb.widgets.final import StepFacts, step_bundle
 
 if TYPE_CHECKING:
@@ -39,15 +40,11 @@ if TYPE_CHECKING:
 
 _runs = itertools.count(1)
 
+_QUICK = 0.3
+"""Seconds. A step that is done sooner shows no widget: it would only flicker, and costs the page more than the step."""
+
 _PATIENCE = 3.0
 """Seconds after which a body that was told to stop is said not to react."""
-
-_ASK: Mapping[str, tuple[str, ...]] = {
-    "interrupted": ("succeeded", "again", "failed"),
-    "changed": ("keep", "again"),
-    "failed": ("again",),
-}
-"""What a person may decide, by the verdict."""
 
 _DECIDED = {
     "succeeded": "Decided: it happened. Run the cell again to go on.",
@@ -114,6 +111,9 @@ class StepView:
         self._final = step_bundle(facts_of(cell))
         self._display_id = ""
         self._widget: StepWidget | None = None
+        self._showing = threading.RLock()
+        self._visible = self._closed = False
+        self._timer: threading.Timer | None = None
         self._clock = time.monotonic()
         self._lock = threading.Lock()
         self._in_body = False
@@ -140,42 +140,68 @@ class StepView:
     # --- showing ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Show it."""
-        if not self.live:
-            _publish(self._session, self._cell, dict(self._final))
-            return
-        from durable_nb.widgets.steps import StepWidget
-
-        with self._session.tee.muted():
-            widget = self._widget = StepWidget(self._state, self._final)
-        self._session.buttons.listen(widget.comm_id, self._on_press)
-        self._display_id = uuid.uuid4().hex
-        _publish(self._session, self._cell, widget.bundle(), self._display_id)
+        """Show the final line; when somebody looks and the step takes a while, the widget in its place."""
+        if self.live:
+            self._display_id = uuid.uuid4().hex
+        _publish(self._session, self._cell, dict(self._final), self._display_id)
+        self._soon()
 
     def shown_again(self) -> None:
         """The cell's outputs were cleared for the next attempt, and the view with them."""
-        data = dict(self._final) if self._widget is None else self._widget.bundle()
-        _publish(self._session, self._cell, data, self._display_id)
+        with self._showing:
+            self._visible = False
+            _publish(self._session, self._cell, dict(self._final), self._display_id)
+        self._soon()
+
+    def _soon(self) -> None:
+        if self.live:
+            self._timer = threading.Timer(_QUICK, self._appear)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _appear(self) -> None:
+        """Put the widget in the place of the line; from any thread."""
+        with self._showing:
+            if self._visible or self._closed or not self.live:
+                return
+            if self._widget is None:
+                from durable_nb.widgets.steps import StepWidget
+
+                # Its channel is watched before a page can know of it: no press is too early.
+                key = uuid.uuid4().hex
+                self._session.buttons.listen(key, self._on_press)
+                self._widget = StepWidget(key, self._stamped(), self._final)
+            self._visible = True
+            _publish(self._session, self._cell, self._widget.bundle(), self._display_id, update=True)
 
     def close(self) -> None:
         """Exchange the widget for the final line."""
         self._swap(self._final)
 
     def _swap(self, bundle: Mapping[str, str]) -> None:
-        widget, self._widget = self._widget, None
-        if widget is None:
-            return
-        self._session.buttons.forget(widget.comm_id)
-        _publish(self._session, self._cell, dict(bundle), self._display_id, update=True)
-        with self._session.tee.muted():
+        with self._showing:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            widget, self._widget = self._widget, None
+            if widget is None:
+                return
+            self._session.buttons.forget(widget.comm_id)
+            if self._visible:
+                _publish(self._session, self._cell, dict(bundle), self._display_id, update=True)
+            models = (widget.model_id, widget.layout.model_id)
             widget.layout.close()
             widget.close()
+            self._session.tee.widgets.forget(*models)
+
+    def _stamped(self) -> dict[str, Any]:
+        return {**self._state, "elapsed": time.monotonic() - self._clock}
 
     def _set(self, **changes: Any) -> None:
-        self._state = {**self._state, **changes, "elapsed": time.monotonic() - self._clock}
-        if self._widget is not None:
-            with self._session.tee.muted():
-                self._widget.state = self._state
+        with self._showing:
+            self._state = {**self._state, **changes}
+            if self._widget is not None:
+                self._widget.state = self._stamped()
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -206,6 +232,7 @@ class StepView:
             error=self._failure(error, attempt),
             actions=actions,
         )
+        self._appear()
         await pause(due, in_loop=self._cell.request.in_loop, wake=self.wake)
         if self.cancelled:
             raise KeyboardInterrupt
@@ -250,14 +277,15 @@ class StepView:
             return
         kind = content.get("kind")
         if kind == "cancel":
-            self._cancel()
+            self.cancel()
         elif kind in ("retry", "anew"):
             self.anew = kind == "anew"
             self.wake.set()
         elif kind in _DECIDED:
             threading.Thread(target=self._decide, args=(kind,), name="durable_nb decision", daemon=True).start()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Stop the body or the count-down; from any thread."""
         with self._lock:
             self.cancelled = True
             self.wake.set()
@@ -282,19 +310,19 @@ class StepView:
     def ask(self, plan: Plan) -> None:
         """Show that an at-most-once step needs a decision, with a button for each; the cell ends meanwhile."""
         answer = plan.verdict.answer if plan.verdict is not None else ""
-        self._state |= {"phase": "refused", "remark": plan.reason, "actions": list(_ASK.get(answer, ()))}
+        self._state |= {"phase": "refused", "remark": plan.reason, "actions": list(DECISIONS_AFTER.get(answer, ()))}
         self.live = self.live and bool(self._state["actions"])
         self.open()
+        self._appear()
 
     def _decide(self, decision: str) -> None:
-        home, name = self._session.home, self._cell.options.name
-        if home is None or name is None:
-            return
         try:
-            if not home.ownership.ensure():
-                raise DurableExecutionsError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
-            home.once.resolve(name, decision, lease=home.ownership.lease)
+            self._session.decide(self._cell.options.name or "", decision)
         except DurableExecutionsError as exc:
             self._set(remark=str(exc))
             return
+        self.decided(decision)
+
+    def decided(self, decision: str) -> None:
+        """A person has decided; the buttons go."""
         self._swap(step_bundle(facts_of(self._cell), remark=_DECIDED[decision]))

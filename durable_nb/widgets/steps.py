@@ -27,8 +27,14 @@ class StepWidget(anywidget.AnyWidget):
 
     state = traitlets.Dict(help="See the typedef State in static/steps.js.").tag(sync=True)
 
-    def __init__(self, state: dict[str, Any], fallback: Bundle) -> None:
-        super().__init__(state=state)
+    def __init__(self, key: str, state: dict[str, Any], fallback: Bundle) -> None:
+        """
+        Args:
+            key: the id that the model and its channel get.
+            state: what to show first.
+            fallback: for pages that have no widgets.
+        """
+        super().__init__(state=state, model_id=key)
         self._fallback = dict(fallback)
 
     @property

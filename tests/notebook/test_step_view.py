@@ -44,7 +44,7 @@ class Page:
 
     def press(self, kind: str, *, run: int | None = None) -> None:
         opened = [c["content"] for c in self.pending.comms if c["header"]["msg_type"] == "comm_open"]
-        widget = next(c for c in opened if "_esm" in c["data"]["state"])
+        widget = next(c for c in opened if "_esm" in c["data"].get("state", {}))
         number = self.states()[-1]["run"] if run is None else run
         content = {"method": "custom", "content": {"kind": kind, "run": number}}
         self.kernel.send_comm(widget["comm_id"], content)
@@ -137,7 +137,7 @@ def test_the_widget_counts_down_with_the_error_of_the_last_attempt(kernel: Kerne
     assert state["error"]["line"] == "ConnectionError: refused <b>now</b>"
     assert "raise ConnectionError" in state["error"]["traceback"]
     assert "durable_nb" not in state["error"]["traceback"]
-    assert WIDGET in page.pending.area.outputs[0]["data"]
+    kernel._until(lambda: WIDGET in page.pending.area.outputs[0]["data"], "the widget")
     page.press("retry")
     assert page.pending.result().expect_ok().durable["attempt"] == 2
 
@@ -162,6 +162,7 @@ def test_run_anew_forgets_the_attempts_made(kernel: Kernel) -> None:
 def test_cancel_stops_a_running_body(kernel: Kernel, body: str) -> None:
     page = live(kernel, f"%%durable_step slow --max-attempts 3\n{body}")
     page.pending.wait_for("go")
+    page.wait_for(lambda state: state["phase"] == "running")
     page.press("cancel")
     ended = page.pending.result()
     assert ended.ename in ("KeyboardInterrupt", "CancelledError")
