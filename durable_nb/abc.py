@@ -62,7 +62,7 @@ class Journal(ABC):
         Args:
             lease: fencing; `LeaseLostError` when another owner has taken the execution since.
             after: when given, `JournalConflictError` unless the last sequence number is this one.
-            durable: False lets the commit skip the fsync: a crash of the machine may lose it, a crash of the process not.
+            durable: False lets the commit skip the fsync: a crash of the machine may lose it, one of the process not.
             payload_refs: addresses of blobs that these events name, for garbage collection.
             status: the execution's new status, in the same transaction; None leaves it.
             due: the execution's next due time, in the same transaction; `...` leaves it.
@@ -133,6 +133,10 @@ class BlobStore(ABC):
     @abstractmethod
     def map(self, address: str) -> memoryview:
         """A private, writable, copy-on-write view of verified bytes; writing to it never reaches the store."""
+
+    def settle(self, timeout: float | None = None) -> tuple[str, ...]:  # noqa: ARG002 - for stores that verify later
+        """Wait until all that was mapped is verified; the damaged addresses. A store that verifies first has none."""
+        return ()
 
     @abstractmethod
     def has(self, address: str) -> bool: ...

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.cells import FileState, Input, Inputs, Observed, digest, fingerprint, to_json
 from durable_nb.events import EventKind
-from durable_nb.exceptions import DurableExecutionsError, LeaseLostError, NotStorableError, StoreError
+from durable_nb.exceptions import DamagedBlobError, DurableExecutionsError, LeaseLostError, NotStorableError, StoreError
 from durable_nb.notebook._capture import Message
 from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._errors import error_info
@@ -22,7 +22,7 @@ from durable_nb.notebook._left import left_by
 from durable_nb.notebook._process_inputs import next_warnings, process_inputs
 from durable_nb.notebook._records import cell_event
 from durable_nb.notebook._secrets import is_secret
-from durable_nb.snapshot import Delta, ProcessState, save
+from durable_nb.snapshot import Delta, ProcessState, save, settle_generators
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
@@ -72,6 +72,7 @@ class Committer:
             report.status = "not_durable"
             return report
         if cell.declared:
+            settle_generators(cell.before.process)
             report.status = "declared"
             return report
         if cell.dirty:
@@ -211,6 +212,9 @@ class Committer:
             first = saved["problems"][0]
             raise NotStorableError(first["name"], first["type"], first["path"], first["why"])
         manifest["names"] = saved
+        damaged = home.store.blobs.settle()
+        if damaged:  # it may have read what was mapped before it was checked
+            raise DamagedBlobError(damaged[0])
         kept = session.world.keep_files(files, home.store.blobs, session.settings.restore_file_limit)
         payload, address = home.cells.pack(manifest)
         refs = [*saved["blobs"], *kept["blobs"].values(), *([address] if address else ())]

@@ -17,6 +17,10 @@ from durable_nb.snapshot import ProcessState, Tracker
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+_PLOTTING = frozenset({"matplotlib", "pylab", "seaborn", "pandas"})
+"""Packages that draw on the current figure."""
+
+
 class InputBook:
     """Looks versions up in the session as it is now."""
 
@@ -47,6 +51,13 @@ class InputBook:
             yield Input("name", name, ABSENT)
         if reads.everything is not None:
             yield Input("everything", reads.everything, self._everything())
+
+    def of_figures(self, reads: Reads) -> Iterable[Input]:
+        """The figures that pyplot has open: whoever reaches pyplot may draw on them without naming them."""
+        if not any(module.partition(".")[0] in _PLOTTING for module in reads.modules):
+            return
+        for name in sorted(name for name in self._tracker.bindings() if name.startswith("Figure[")):
+            yield Input("name", name, self._name(name), self.origins.get(name))
 
     def of_setups(self, modules: Iterable[str]) -> Iterable[Input]:
         """What set-up cells have done to the modules that the cell can reach; built-ins every cell can."""

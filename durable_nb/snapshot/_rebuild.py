@@ -219,7 +219,7 @@ def closed_file(kind: type, name: str | bytes | int | None, mode: str | None, en
 
 def ended_generator(name: str, qualname: str) -> Any:
     """A generator that has nothing left to give."""
-    made: Any = (item for item in ())
+    made: Any = (item for item in list[Any]())
     next(made, None)
     made.__name__, made.__qualname__ = name, qualname
     return made
