@@ -23,7 +23,7 @@ from durable_nb.cli._execute import CellReport, NotebookRun, Outcome
 from durable_nb.cli._exit import ExitCode
 from durable_nb.cli._format import duration
 from durable_nb.cli._progress import Progress
-from durable_nb.cli._save import read_notebook
+from durable_nb.cli._save import clear_outputs, read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 # These say nothing new: a declaration is run every time, since running it is cheaper than storing it.
@@ -57,8 +57,10 @@ def run_once(notebook: Path, store: Path, progress: Progress, killer: Killer | N
         if killer is not None:
             killer.cell_begins(number)
 
+    book = read_notebook(notebook)
+    clear_outputs(book)
     run = NotebookRun(
-        read_notebook(notebook),
+        book,
         path=notebook,
         out=notebook.with_name(f"{notebook.stem}.out.ipynb"),
         kernel="durable_nb",

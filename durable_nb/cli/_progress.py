@@ -19,6 +19,9 @@ from durable_nb.cli._format import duration, one_line, size
 __all__ = ["Progress"]
 
 _STYLES = {"replayed": "green", "executed": "cyan", "declared": "dim", "not_durable": "yellow", "failed": "bold red"}
+_WORTH_SAYING = 0.01
+"""Seconds. A replay that saved less is no news."""
+
 _WORDS = {"not_durable": "not durable"}
 
 
@@ -87,7 +90,7 @@ class Progress:
         line.append(one_line(cell.label, 44))
         notes = []
         if cell.status == "replayed":
-            notes += [f"saved {duration(cell.saved)}"] if cell.saved else []
+            notes += [f"saved {duration(cell.saved)}"] if cell.saved >= _WORTH_SAYING else []
         elif cell.status != "declared" and cell.reason:
             notes.append(cell.reason)
         if cell.attempt > 1:

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from durable_nb.cli._exit import Complaint
 
-__all__ = ["read_notebook", "write_notebook"]
+__all__ = ["clear_outputs", "read_notebook", "write_notebook"]
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -61,6 +61,13 @@ def write_notebook(book: NotebookNode, path: Path) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def clear_outputs(book: NotebookNode) -> None:
+    """Leave only this run's outputs in a new file: a half-finished one must not look complete."""
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
 
 
 def _mode_of(path: Path) -> int:

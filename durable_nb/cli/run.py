@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from durable_nb.cli._exit import Complaint, ExitCode
 from durable_nb.cli._format import as_json
 from durable_nb.cli._places import forget_ordinary, store_environment
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 __all__ = ["register", "run"]
 
@@ -61,7 +58,7 @@ def run(
     from durable_nb.cli._execute import NotebookRun
     from durable_nb.cli._parameters import inject, parse
     from durable_nb.cli._progress import Progress
-    from durable_nb.cli._save import read_notebook
+    from durable_nb.cli._save import clear_outputs, read_notebook
 
     parameters = parse(parameter or [])
     limit = _seconds(timeout)
@@ -74,7 +71,7 @@ def run(
         raise Complaint(f"cannot write {output}: the folder {out.parent} is read-only")
     remark = inject(book, parameters)
     if out != path:
-        _clear(book)
+        clear_outputs(book)
     environment = store_environment(store)
     if execution is not None:
         environment["DURABLE_NB_EXECUTION"] = execution
@@ -97,13 +94,6 @@ def run(
     if json_output:
         sys.stdout.write(as_json({"notebook": str(path), "output": str(out), **outcome.as_json()}) + "\n")
     return outcome.code
-
-
-def _clear(book: NotebookNode) -> None:
-    """Outputs in the new file are this run's only: a half-finished one must not look complete."""
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
 
 
 def _seconds(text: str | None) -> float | None:

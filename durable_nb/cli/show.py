@@ -70,6 +70,8 @@ def _one(view: ExecutionView, op: OperationView) -> None:
     screen.print(f", {size(op.nbytes)}, took {duration(op.seconds)}, id {op.operation_id[:12]}", markup=False)
     if op.reason:
         screen.print(f"ran      {op.reason}", markup=False)
+    if op.details.get("runs_again"):
+        screen.print(f"again    {op.details['runs_again']}", markup=False)
     for attempt in op.attempts:
         what = attempt.status.value.lower() + (f": {attempt.error}" if attempt.error else "")
         line = f"attempt  {attempt.number}  {moment(attempt.started_at)}  {duration(attempt.seconds):>10}  {what}"
