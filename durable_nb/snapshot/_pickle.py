@@ -96,6 +96,8 @@ class GroupPickler(pickle.Pickler):
         self.current: Any = None
         self.seen: dict[int, Any] = {}
         self.shadowed: dict[int, Any] = {}
+        self.frozen: dict[int, Any] = {}
+        """Immutable objects that may hold mutable ones. A second name that holds one is not led inside again."""
         self.obstacles: dict[int, Obstacle] = {}
         self.functions: dict[int, Any] = {}
         self.classes: dict[int, type] = {}
@@ -142,7 +144,7 @@ class GroupPickler(pickle.Pickler):
             held.clear()
         self.current = self.root = None
         self.tensors.clear()
-        self.foreign, self.weak, self.seen, self.shadowed, self.lent = [], [], {}, {}, {}
+        self.foreign, self.weak, self.seen, self.shadowed, self.lent, self.frozen = [], [], {}, {}, {}, {}
         self.beside = []
 
     # --- the question about every object -----------------------------------------------------------------------
@@ -155,6 +157,8 @@ class GroupPickler(pickle.Pickler):
         if sort is None:
             sort = self._sorts[kind] = Kind.TOKEN if kind is Token else kind_of_type(kind)
         if sort is Kind.FROZEN:
+            if self.shared is None and _may_hold(value, kind):
+                self.frozen[id(value)] = value
             return self._set(value) if kind is frozenset else None
         if sort is Kind.MUTABLE:
             if self._expected and self._expected.get(id(value)):
@@ -194,6 +198,9 @@ class GroupPickler(pickle.Pickler):
             if kind_of_reference(value) is not weakref.ref:
                 return self.obstruct(value, "only plain weak references can be restored", Kind.HANDLE)
             return None
+        return self._resource(value, sort)
+
+    def _resource(self, value: Any, sort: Kind) -> str | None:
         if value is sys.stdout or value is sys.stderr:
             return "o:stdout" if value is sys.stdout else "o:stderr"
         if sort is not Kind.STREAM:
@@ -397,3 +404,13 @@ class GroupPickler(pickle.Pickler):
             name = _hooks.left_out(value, made)
             if name is not None:
                 raise CannotStore(f"its own pickling does not write its attribute {name!r}")
+
+
+_HOLDERS = (frozenset, types.MethodType, types.BuiltinFunctionType, property, staticmethod, classmethod)
+
+
+def _may_hold(value: Any, kind: type) -> bool:
+    """Whether an immutable object may hold a mutable one."""
+    if isinstance(value, (tuple, frozenset)):
+        return not ATOMS.issuperset(map(type, value))
+    return issubclass(kind, _HOLDERS)

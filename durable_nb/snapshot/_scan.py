@@ -187,6 +187,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     lent: dict[str, set[int]] = {}
     keep: dict[int, Any] = {}
     weak: dict[str, list[int]] = {}
+    holders: dict[str, dict[int, Any]] = {}
     weak_targets: dict[int, Any] = {}
     with quiet_warnings():
         for name, value in pairs:
@@ -198,7 +199,9 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
             weak[name] = [id(target) for target in pickler.weak]
             weak_targets.update((id(target), target) for target in pickler.weak)
             keep.update(pickler.lent)
-            pickler.seen, pickler.shadowed, pickler.weak, pickler.lent = {}, {}, [], {}
+            holders[name] = pickler.frozen
+            pickler.seen, pickler.shadowed, pickler.weak, pickler.lent, pickler.frozen = {}, {}, [], {}, {}
+        _add_held_again(holders, reached, shadowed, definitions)
     foreign = [(id(entry[0]), id(entry[1]), type(entry[1])) for entry in pickler.foreign]
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
@@ -213,6 +216,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         _look_beside(scanner, definitions)
     pickler.module_values.clear()
     pickler.close()
+    holders.clear()
     del weak_targets, found, kept
     item = value = None
     visited = frozenset(everything)
@@ -250,6 +254,41 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         module_states=module_states,
         chunks=scanner.chunks,
     )
+
+
+def _add_held_again(
+    holders: dict[str, dict[int, Any]],
+    reached: dict[str, set[int]],
+    shadowed: dict[str, set[int]],
+    definitions: Definitions,
+) -> None:
+    """What a name reaches through a tuple that an earlier name holds too: the pass did not go inside a second time."""
+    first: dict[int, str] = {}
+    known: dict[int, tuple[frozenset[int], frozenset[int]]] = {}
+    everything = frozenset().union(*reached.values(), *shadowed.values())
+    for name, held in holders.items():
+        for key, value in held.items():
+            if first.setdefault(key, name) == name:
+                continue
+            if key not in known:
+                known[key] = _inside(value, everything, definitions)
+            reached[name] |= known[key][0]
+            shadowed[name] |= known[key][1] - reached[name]
+
+
+def _inside(value: Any, everything: frozenset[int], definitions: Definitions) -> tuple[frozenset[int], frozenset[int]]:
+    """Ids that a pass over one value meets, of those that the whole pass met."""
+    pickler = GroupPickler(_HashWriter(on=False), definitions, buffer_callback=lambda buffer: None)
+    pickler.current = value
+    try:
+        pickler.dump(value)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - what stops the pass has been told by the whole one
+        pass
+    found = everything.intersection(pickler.seen), everything.intersection(pickler.shadowed)
+    pickler.close()
+    return found
 
 
 def _look_beside(scanner: _Scanner, definitions: Definitions) -> None:

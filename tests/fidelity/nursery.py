@@ -40,6 +40,8 @@ class Job:
     durable: bool
     store: Path | None = None
     kill: Any = None
+    faults: Any = None
+    """A `StoreFaults` for this kernel's store."""
     probes: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     answers: tuple[str, ...] = ()
@@ -264,6 +266,9 @@ def _live(job: Job, handle: int) -> None:
     if numpy is not None and "numpy.random" in sys.modules:
         numpy.random.seed(job.seed)
     shell = Shell(durable=job.durable, answers=job.answers)
+    if job.faults is not None:
+        job.faults.install()
+        job.faults.watch_replies(shell.session)
     killer = Killer(job.kill)
     killer.install(shell.shell)
     for number, source in enumerate(job.cells):
@@ -287,7 +292,7 @@ def _live(job: Job, handle: int) -> None:
             "probes": probes,
             "finished": True,
             "points": killer.passed,
-            "point_names": killer.names,
+            "point_names": killer.names if job.faults is None else job.faults.names,
             "statements": killer.statements,
             "modules": sorted(sys.modules) if job.tell_modules else [],
         },

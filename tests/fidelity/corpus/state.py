@@ -285,6 +285,25 @@ print(Registry.items, Registry.count)
     ),
     Case(
         row="4",
+        name="through-a-tuple-that-two-names-hold",
+        cells=cells("""
+x = [len('a')]
+t = (x, 1)
+y = [t]
+z = {'k': (t,)}
+---
+n = len(y)
+---
+x.append(2)
+---
+print(y, z, y[0][0] is x, z['k'][0] is t)
+"""),
+        probes=("y[0][0] is x", "x.append(3); y, z", "z['k'][0][0] is x"),
+        edits=(Edit({2: "x.append(20)"}), Edit({1: "n = len(z)"})),
+        replays=(0, 1, 2, 3),
+    ),
+    Case(
+        row="4",
         name="through-an-iterator-over-it",
         cells=cells("""
 data = {'a': [1], 'b': [2]}
