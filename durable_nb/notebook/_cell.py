@@ -116,6 +116,8 @@ class Cell:
     """What was decided about it (`_plan.Plan`)."""
     wrote: tuple[str, ...] = ()
     """Names that its run bound or changed."""
+    inside: str = ""
+    """The parent that durable calls made in it are recorded under."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 

@@ -25,18 +25,11 @@ class Manager:
     # --- looking ---------------------------------------------------------------------------------------------------
 
     def do_status(self, arguments: Sequence[str]) -> None:
-        """The cells of this session, and where they are kept."""
-        _none(arguments)
-        session = self._session
-        session.open()
-        print(self._where())
-        rows = [
-            (_prompt(cell), _status(cell), duration(_seconds(cell)), cell.label, _reason(cell)) for cell in session.done
-        ]
-        if rows:
-            print(table(("", "", "seconds", "cell", "why"), rows))
-            saved = sum(cell.report.saved_seconds for cell in session.done if cell.report is not None)
-            print(f"{duration(saved)} of work came from checkpoints")
+        """The cells of this session and where they are kept, or another execution (a handler's) by its name."""
+        from durable_nb.notebook._board_view import show_board
+
+        self._session.open()
+        show_board(self._session, " ".join(arguments) or None, self._where())
 
     def do_plan(self, arguments: Sequence[str]) -> None:
         """What Run All would do on a fresh kernel, as the notebook was last saved."""

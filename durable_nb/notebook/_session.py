@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ class Session:
         self.ordinals = Ordinals()
         self.done: list[Cell] = []
         self.current: Cell | None = None
+        """The cell that runs now."""
+        self.changed: Callable[[], None] | None = None
+        """Called when a cell begins, is tried again or ends, while a board is shown."""
         self.home: Home | None = None
         self.no_home: str | None = None
         self._use: str | None = None
@@ -203,6 +206,7 @@ class Session:
         cell.inputs.update(self.book.of_source(cell.canonical).values())
         if cell.managed:
             cell.inputs.update(self.book.of_names(cell.reads))
+            cell.inputs.update(self.book.of_figures(cell.reads))
 
     def _last_source(self, cell: Cell) -> str | None:
         """The source this cell had before an edit, as far as the front end's id tells."""
@@ -244,7 +248,7 @@ class Session:
         home = self.home
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
-        parent = digest("children", cell.operation, static_mark(cell))
+        parent = cell.inside = digest("children", cell.operation, static_mark(cell))
         cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent)
         cell.leave_context = enter_cell(cell.context)
 
@@ -478,6 +482,7 @@ class Session:
     def ended(self, cell: Cell) -> None:
         """Remember the cell for `%durable` and for the next ones."""
         self.done.append(cell)
+        cell.number = self.result_number() if self.storing_history else None
         self._loose = (
             cell.threads_before is not None and left_by(cell.threads_before, self.world.is_user_file) is not None
         )

@@ -342,10 +342,14 @@ class ShellHooks:
 
     def _tell(self, tell: Callable[[Cell], None], cell: Cell) -> None:
         """Tell the pages that look, if any."""
-        if cell.request.cell_id is None or not cell.managed:
+        self.session.current = None if cell.report is not None else cell
+        if (cell.request.cell_id is None and self.session.changed is None) or not cell.managed:
             return
         try:
-            tell(cell)
+            if cell.request.cell_id is not None:
+                tell(cell)
+            if self.session.changed is not None:
+                self.session.changed()
         except Exception as exc:  # noqa: BLE001 - our own fault never costs the user's cell anything
             self.session.fault(None, exc)
 

@@ -1,7 +1,7 @@
 """The board: every step of an execution as a table with a bar for its work, in HTML and in text.
 
-Plain HTML with inline styles, no script and no widget: what is shown live is what is saved, an untrusted or printed page
-has it too, and a row unfolds (`<details>`) without a kernel. A page is kept up to date by sending it again.
+Plain HTML with inline styles, no script and no widget: what is shown live is what is saved, an untrusted or printed
+page has it too, and a row unfolds (`<details>`) without a kernel. A page is kept up to date by sending it again.
 
 The bars are in scale with each other. In a notebook they stand one after the other, in the order of the cells: a hollow
 bar is work that was not done again. In a handler they stand where they happened, since branches run side by side. A
@@ -11,7 +11,7 @@ failed attempt is a red part of its bar.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from durable_nb.history import AttemptView, ExecutionView, OperationView
@@ -37,7 +37,10 @@ class Row:
     """One step."""
 
     key: str
-    """Of its operation, by which its children find it."""
+    """Of its operation."""
+    inside: str = ""
+    """What its children name as their parent, where that is not the operation: calls in a cell are recorded under the
+    cell and its inputs."""
     prompt: str = ""
     label: str
     state: str
@@ -59,6 +62,7 @@ class Board:
     subtitle: str = ""
     rows: Sequence[Row] = field(default_factory=tuple)
     store_bytes: int = 0
+    """Of all checkpoints of the execution, also of cells that are not shown."""
     side_by_side: bool = False
     """Bars stand where they happened."""
 
@@ -86,7 +90,7 @@ def board_of(view: ExecutionView, *, subtitle: str = "", now: Mapping[str, Row] 
         shown = [_with_attempts(row, by_id.get(row.key)) for row in now.values()]
     rows: list[Row] = []
     for row in shown:
-        rows += [row, *_below(view, row.key, 1)]
+        rows += [row, *_below(view, row.inside or row.key, 1)]
     return Board(
         title=view.name,
         subtitle=subtitle,
@@ -99,18 +103,11 @@ def board_of(view: ExecutionView, *, subtitle: str = "", now: Mapping[str, Row] 
 def _with_attempts(row: Row, op: OperationView | None) -> Row:
     if op is None or row.attempts:
         return row
-    return Row(
-        key=row.key,
-        prompt=row.prompt,
-        label=row.label,
-        state=row.state,
-        reason=row.reason,
-        difference=row.difference,
+    return replace(
+        row,
         seconds=row.seconds if row.seconds is not None else op.seconds,
-        saved=row.saved,
         nbytes=row.nbytes or op.nbytes,
         attempts=_last_run(op.attempts),
-        depth=row.depth,
     )
 
 
@@ -122,8 +119,7 @@ def _last_run(attempts: Sequence[AttemptView]) -> Sequence[AttemptView]:
 
 def _below(view: ExecutionView, key: str, depth: int) -> Iterable[Row]:
     for op in view.operations:
-        # Calls inside a cell are recorded under the cell and its inputs: their top parent is no operation of its own.
-        if op.parent_id == key or (depth == 1 and op.details.get("cell") == key):
+        if op.parent_id == key:
             yield _recorded(op, depth)
             yield from _below(view, op.operation_id, depth + 1)
 
@@ -280,8 +276,8 @@ def board_text(board: Board) -> str:
         for row in board.rows
     ]
     widths = [max(len(row[column]) for row in (heads, *table)) for column in range(len(heads))]
-    for each in (heads, *table) if table else ():
-        lines.append("  ".join(text.ljust(width) for text, width in zip(each, widths, strict=True)).rstrip())
+    shown = (heads, *table) if table else ()
+    lines += ["  ".join(text.ljust(n) for text, n in zip(each, widths, strict=True)).rstrip() for each in shown]
     return "\n".join(lines)
 
 
