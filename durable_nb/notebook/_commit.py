@@ -57,7 +57,7 @@ class Committer:
         reads = cell.reads
         assert reads is not None
         delta = session.tracker.after(
-            cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.binds
+            cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.binds, process=after
         )
         session.book.warnings = next_warnings(
             session.book.warnings, cell.before.process.versions, after.versions, reads.modules

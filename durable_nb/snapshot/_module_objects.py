@@ -33,6 +33,7 @@ class ModuleObjects:
 
     def __init__(self) -> None:
         self._looked_at: dict[str, bool] = {}
+        self._local: list[str] = []
         self._found: dict[int, tuple[str, str]] = {}
 
     def refresh(self) -> None:
@@ -41,9 +42,10 @@ class ModuleObjects:
             self._looked_at = {
                 name: self._looked_at.get(name) or _is_local(name, module) for name, module in list(sys.modules.items())
             }
+            self._local = [name for name, local in self._looked_at.items() if local]
         found: dict[int, tuple[str, str]] = {}
-        for name, local in self._looked_at.items():
-            module = sys.modules.get(name) if local else None
+        for name in self._local:
+            module = sys.modules.get(name)
             for attribute, value in list(vars(module).items()) if module is not None else ():
                 if kind_of_type(type(value)) is Kind.MUTABLE and not attribute.startswith("__"):
                     found.setdefault(id(value), (name, attribute))

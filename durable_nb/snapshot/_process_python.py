@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import decimal
 import locale
 import logging
@@ -116,12 +117,22 @@ class Environment(Part):
 
     def __init__(self) -> None:
         self.start: dict[str, str] = dict(os.environ)
-        self.salt = os.urandom(16)
+        self.last: tuple[Any, Any] = (None, None)
 
     def note_start(self) -> None:
         self.start = dict(os.environ)
+        self.last = (None, None)
 
     def read(self) -> Any:
+        # Most cells change nothing: comparing the encoded variables is much quicker than decoding them.
+        encoded = getattr(os.environ, "_data", None)
+        if encoded is None:
+            return self._changed()
+        if self.last[0] != encoded:
+            self.last = (dict(encoded), self._changed())
+        return self.last[1]
+
+    def _changed(self) -> Any:
         now = dict(os.environ)
         if now == self.start:
             return None
@@ -283,9 +294,9 @@ class Signals(Part):
     @staticmethod
     def _now() -> dict[str, str]:
         found = {}
-        for number in signal.valid_signals():
+        for number in _NUMBERS:
             if number != signal.SIGINT:
-                handler = signal.getsignal(number)
+                handler = _signal.getsignal(number)  # without the enums around it, which cost more than the question
                 if handler not in (signal.SIG_DFL, None):
                     found[signal.Signals(number).name if number in _SIGNALS else str(number)] = _handler(handler)
         return found
@@ -314,6 +325,7 @@ class Signals(Part):
                 signal.signal(_number(name), signal.SIG_IGN if ignored else signal.SIG_DFL)
 
 
+_NUMBERS = tuple(sorted(int(number) for number in signal.valid_signals()))
 _SIGNALS = frozenset(int(number) for number in signal.Signals)
 
 

@@ -36,6 +36,7 @@ from durable_nb.snapshot._scan import Problem, Scan, scan
 
 _ALWAYS_HIDDEN = re.compile(r"_|__|___|_i+|_i\d+|_\d+|_[dio]h|In|Out|__\w+__")
 _USUALLY_HIDDEN = frozenset({"get_ipython", "exit", "quit", "open", "display"})
+_RESULTS = ("_", "__", "___")
 _OUT = re.compile(r"Out\[(\d+)\]")
 
 
@@ -135,7 +136,8 @@ class Tracker:
 
     Args:
         namespace: the notebook's globals.
-        hidden: names that belong to the shell; one that the user binds anew is the user's.
+        hidden: names that belong to the shell; one that the user binds anew is the user's. A mapping to the values that
+            the shell gave them tells this also of `_`, `__` and `___`.
         filename_for: gives the file name under which this process knows a cell's source.
         process: how process state is read; the default knows what ships with Python, NumPy, pandas and matplotlib.
     """
@@ -151,6 +153,7 @@ class Tracker:
         self.namespace = namespace
         self.definitions = Definitions(namespace)
         self.filename_for = filename_for
+        self._shells = hidden if isinstance(hidden, Mapping) else None
         self._hidden = {name: namespace.get(name) for name in {*hidden, *_USUALLY_HIDDEN} if name in namespace}
         self._capture = capture
         self._groups: dict[str, Group] = {}
@@ -175,12 +178,16 @@ class Tracker:
         found = {
             name: value
             for name, value in self.namespace.items()
-            if not (name in hidden and hidden[name] is value) and not _is_shells(name)
+            if not (name in hidden and hidden[name] is value) and (not _is_shells(name) or self._is_users(name, value))
         }
         for number, value in self._displayed().items():
             found[f"Out[{number}]"] = value
         found.update(_figures.open_figures())
         return found
+
+    def _is_users(self, name: str, value: Any) -> bool:
+        """Whether `_`, `__` or `___` is a name that the user has bound, which the shell then leaves alone."""
+        return name in _RESULTS and self._shells is not None and self._shells.get(name) is not value
 
     def _displayed(self) -> dict[int, Any]:
         displayed = self.namespace.get("_oh")
@@ -256,6 +263,7 @@ class Tracker:
         fingerprint: str,
         nonce: str | None = None,
         binds: Iterable[str] = (),
+        process: ProcessState | None = None,
     ) -> Delta:
         """What the cell did. Call right after it ran.
 
@@ -265,6 +273,7 @@ class Tracker:
             fingerprint: the cell's, from which lineage versions follow.
             nonce: makes lineage versions of storable values unique: the cell was run again on purpose.
             binds: names that the cell assigns; they are part of the delta even if bound to the same object as before.
+            process: the process's state after the cell, when it is known already.
         """
         bindings = self.bindings()
         self.definitions.note(bindings.values())
@@ -282,8 +291,8 @@ class Tracker:
             versions |= self._new_versions(group, fingerprint, nonce)
         self._marks = self._mark(bindings)
         problems = tuple(problem for group in changed for problem in group.problems)
-        process = ProcessState.diff(before.process, self._capture())
-        return Delta(versions, deleted, changed, problems, process, self)
+        moved = ProcessState.diff(before.process, self._capture() if process is None else process)
+        return Delta(versions, deleted, changed, problems, moved, self)
 
     # --- versions ----------------------------------------------------------------------------------------------
 
