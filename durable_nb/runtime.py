@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -82,7 +83,7 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
     if not create and not database.exists():
         raise StoreUnreadableError(str(directory), f"there is no store here (no {database.name})")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(directory)
         if create:
             _ignore_in_git(directory)
     except OSError as exc:
@@ -90,6 +91,20 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
     keyring = Keyring((settings or Settings.from_environment()).key)
     journal = SqliteJournal(database, signer=lambda row: keyring.sign(row, "journal"))
     return Store(directory, journal, FileBlobStore(directory / "blobs"), FileMarkers(directory / "started"))
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a folder, mode 0700, and what is missing above it; synced, so that a loss of power keeps the names."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    handle = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _ignore_in_git(directory: Path) -> None:
@@ -213,4 +228,3 @@ class Worker:
             threads = list(self._running.values())
         for thread in threads:
             thread.join()
-

@@ -6,6 +6,7 @@ created with O_EXCL, so of two processes one wins, and its folder is fsynced bef
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ from typing import Any
 from durable_nb.abc import Markers
 
 __all__ = ["FileMarkers"]
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 class FileMarkers(Markers):
@@ -29,17 +32,28 @@ class FileMarkers(Markers):
         return self._folder / f"{digest}.json"
 
     def claim(self, execution: str, name: str, facts: Mapping[str, Any]) -> bool:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
+        data = json.dumps({"execution": execution, "name": name, **facts}).encode()
+        path = self._path(execution, name)
         try:
-            handle = os.open(self._path(execution, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NOFOLLOW, 0o400)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"execution": execution, "name": name, **facts}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        # From here on the marker exists, whatever fails: the step then asks, and never runs twice.
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         self._sync_folder()
         return True
+
+    def _make_folder(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+            self._sync_folder()
 
     def read(self, execution: str, name: str) -> Mapping[str, Any] | None:
         try:
@@ -53,7 +67,8 @@ class FileMarkers(Markers):
         return found if isinstance(found, dict) else {"execution": execution, "name": name}
 
     def clear(self, execution: str, name: str) -> None:
-        self._path(execution, name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(execution, name))
         if self._folder.is_dir():
             self._sync_folder()
 

@@ -114,6 +114,11 @@ class SqliteJournal(Journal):
         new = not self._place.exists()
         if new:  # created by us first, so that it never exists with a wider mode
             os.close(os.open(self._place, os.O_CREAT | os.O_RDWR, 0o600))
+            folder = os.open(self._place.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         db = sqlite3.connect(self._place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(db)

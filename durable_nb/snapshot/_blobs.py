@@ -156,7 +156,11 @@ class FileBlobStore(BlobStore):
 
     def __init__(self, root: str | os.PathLike[str], *, use_maps: bool = True) -> None:
         self.root = Path(root)
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.root.is_dir():
+            self.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.root, 0o700)
+            _sync_directory(self.root.parent)  # else a loss of power could take every blob, and leave the rows
         self._use_maps = use_maps
         self._lock = threading.Lock()
         self._verified: dict[str, _Facts] = {}

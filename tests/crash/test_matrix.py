@@ -1,0 +1,47 @@
+"""The crash matrix: whatever happens at whichever point, nothing committed is lost and no at-most-once body begins twice.
+
+A seeded sample runs with the other tests, every case in `make soak`. `DURABLE_NB_SEED` chooses another sample,
+`DURABLE_NB_MATRIX` its size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.evidence import keep
+from tests.crash.story import broken_by, every_fault, sampled
+from tests.fidelity.nursery import Nursery
+
+SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
+SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
+SAMPLE = int(os.environ.get("DURABLE_NB_MATRIX", "24"))
+
+pytestmark = pytest.mark.timeout(3600 if SOAK else 300)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """In memory, where a synced write costs little: what is lost is decided by the layer, not by the disk."""
+    fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="dnb-crash-", dir=fast, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(nursery: Nursery, root: Path) -> None:
+    faults = list(every_fault(nursery, root / "count"))
+    assert {name for name, _ in faults} >= {"blob fsync", "blob rename", "marker fsync", "journal COMMIT", "message reply"}
+    chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
+    broken = [line for name, fault in chosen for line in broken_by(nursery, root, name, fault)]
+    keep("matrix", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
+    assert not broken, "\n".join(broken)
