@@ -52,6 +52,8 @@ def encode(serdes: SerDes[Any], value: Any, context: SerDesContext) -> Encoded:
 
 def decode(serdes: SerDes[Any], encoded: Encoded, context: SerDesContext, *, trusted: bool = True) -> Any:
     """The value of a payload."""
+    if not trusted and getattr(serdes, "needs_trust", False):
+        raise UntrustedCheckpointError(_what(context))
     if encoded.encoding is None:
         return deserialize_with(serdes, encoded.payload.decode("utf-8"), context)
     if not isinstance(serdes, BytesSerDes):
@@ -59,8 +61,6 @@ def decode(serdes: SerDes[Any], encoded: Encoded, context: SerDesContext, *, tru
             f"{_what(context)} was written by {encoded.encoding} and is read with {type(serdes).__name__}: "
             "give the operation the serdes it had"
         )
-    if not trusted:
-        raise UntrustedCheckpointError(_what(context))
     try:
         return serdes.load(encoded.payload, context)
     except DurableExecutionsError:

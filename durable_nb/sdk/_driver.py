@@ -241,6 +241,8 @@ class _Run:
         self.bell = bell_of(record.execution_id)
         self.children: dict[str, threading.Thread] = {}
         self.recorder = JournalRecorder(driver.journal, record.execution_id, lease)
+        self.broken: BaseException | None = None
+        """What ended an invoked function's thread, and ends this one too."""
         self.wait = True
         self.retries = 0
 
@@ -374,6 +376,8 @@ class _Run:
         state.close()
         self.recorder.write_rest(state.take_deferred(), wake.due)
         while True:
+            if self.broken is not None:
+                raise self.broken
             state.refresh()
             if state.cancelled is not None:
                 return True  # the next invocation finds it out
@@ -438,6 +442,9 @@ class _Run:
         except Exception:
             # The operation stays open: the next driver of the parent starts the function again.
             logger.exception("the invoked function %r could not be run", function)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that drives the parent
+            self.broken = error
+            self.bell.ring()
 
     def call_plain(
         self, function: Callable[..., Any], text: str, sender: CallbackSender, target: tuple[str, str]

@@ -266,7 +266,7 @@ def raise_recorded(cls: type[DurableOperationError], error: ErrorObject) -> NoRe
 
 
 def _twin_instance(cls: type[DurableOperationError], failure: Failure) -> DurableOperationError | None:
-    original = _resolve(failure.raised["type"]) if failure.raised else None
+    original = _resolve(failure.raised["type"], trusted=failure.trusted) if failure.raised else None
     twin = _twin(cls, original) if original is not None else None
     if twin is None or original is None or failure.raised is None:
         return None
@@ -344,11 +344,11 @@ def _rebuild_twin(cls: type[DurableOperationError], data: Mapping[str, Any]) -> 
     return build(cls, Failure.from_json(data, trusted=True))
 
 
-def _resolve(name: str) -> type[BaseException] | None:
+def _resolve(name: str, *, trusted: bool) -> type[BaseException] | None:
     """The class of that name: the live definition first, then one that was raised in this process."""
     module, _, rest = name.rpartition(".") if "." in name else ("builtins", "", name)
     while module:
-        loaded = sys.modules.get(module) or _import(module)
+        loaded = sys.modules.get(module) or (_import(module) if trusted else None)
         if loaded is not None:
             found: Any = loaded
             for part in rest.split("."):

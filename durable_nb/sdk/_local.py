@@ -166,13 +166,18 @@ class ThreadPool(Executor):
             with self._lock:
                 self._idle += 1
 
-    def shutdown(self) -> None:
-        """Let the threads end, and wait for them."""
+    def abandon(self) -> None:
+        """Let the threads end by themselves: nobody will wait for them."""
         with self._lock:
             threads, self._threads = self._threads, []
             self._idle = 0
         for _ in threads:
             self._work.put(None)
+
+    def shutdown(self) -> None:
+        """Let the threads end, and wait for them."""
+        threads = list(self._threads)
+        self.abandon()
         for thread in threads:
             thread.join()
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from durable_nb.events import ExecutionRecord, Status
@@ -212,7 +214,7 @@ class DurableHandler(Generic[E, R]):
         self.serdes = serdes
         self._given_plugins = plugins
         self._plugins: list[Plugin] | None = None
-        self.reference = f"{func.__module__}:{func.__qualname__}"
+        self.reference = f"{_module_of(func)}:{func.__qualname__}"
         self.name = name or self.reference
         self._boto3_client = boto3_client
         HANDLERS.register(self.reference, self)
@@ -226,6 +228,11 @@ class DurableHandler(Generic[E, R]):
 
             self._plugins = load_configured_plugins(self._given_plugins)
         return self._plugins
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew, not filled in: a handler that comes back (in a notebook, say) has to be registered again.
+        name = None if self.name == self.reference else self.name
+        return _make_handler, (type(self), self.func, name, self.serdes, self._given_plugins)
 
     def __repr__(self) -> str:
         return f"<durable handler {self.name}>"
@@ -310,6 +317,28 @@ class DurableHandler(Generic[E, R]):
         from durable_nb.sdk._service import serve
 
         return serve(self, invocation, client, lambda_context).to_dict()
+
+
+def _make_handler(
+    cls: type[DurableHandler[Any, Any]],
+    func: Callable[[Any, Any], Any],
+    name: str | None,
+    serdes: SerDes[Any] | None,
+    plugins: Sequence[Plugin] | None,
+) -> DurableHandler[Any, Any]:
+    return cls(func, name=name, serdes=serdes, plugins=plugins)
+
+
+def _module_of(func: Callable[..., Any]) -> str:
+    """The name under which another process can import the function's module: a script's own name for `__main__`."""
+    if func.__module__ != "__main__":
+        return func.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name.removesuffix(".__main__"))
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
 
 
 def event_text(event: Any) -> str:

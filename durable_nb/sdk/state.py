@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import Executor, Journal, Lease
+from durable_nb.abc import Journal, Lease
 from durable_nb.events import Event, EventKind, OperationType, Status, StoredEvent
 from durable_nb.exceptions import (
     BackgroundThreadError,
@@ -234,7 +234,7 @@ class ExecutionState:
         self.bell = bell or bell_of(arn)
         self.callback_scope = arn
         """What a callback id begins with: the execution's id in the journal."""
-        self.pool: Executor = ThreadPool()
+        self.pool = ThreadPool()
         self.operations: dict[str, OperationState] = {}
         self.input_payload: str | None = None
         self._lock = threading.Lock()

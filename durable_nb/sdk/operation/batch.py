@@ -139,6 +139,10 @@ class Batch:
         self.frame.state.bell.listeners.add(self.news)
         try:
             self.drive()
+        except KeyboardInterrupt:
+            # An interrupt ends the cell now. Branches in the middle of a body can write nothing any more.
+            self.frame.state.pool.abandon()
+            raise
         finally:
             self.scope.close()
             self.frame.state.bell.listeners.discard(self.news)
