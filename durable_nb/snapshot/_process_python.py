@@ -67,14 +67,53 @@ def _compiled(value: Any) -> Any:
 
 
 class SysPath(Part):
+    """What a cell added to the import path and took from it, not the whole path: another checkout has others."""
+
     name = "<sys.path>"
     absent = "never"
+
+    def __init__(self) -> None:
+        self.start = _cwd()
+
+    def note_start(self) -> None:
+        self.start = _cwd()
 
     def read(self) -> Any:
         return list(map(str, sys.path))
 
+    def delta(self, before: Any, after: Any) -> dict[str, Any]:
+        known, kept = set(before or ()), set(after)
+        first = next((place for place, entry in enumerate(after) if entry in known), len(after))
+        front = [self._relative(entry) for entry in after[:first]]
+        added = []
+        for place, entry in enumerate(after[first:], start=first):
+            if entry not in known:
+                follower = next((other for other in after[place + 1 :] if other in known), None)
+                added.append((self._relative(entry), None if follower is None else self._relative(follower)))
+        removed = [self._relative(entry) for entry in before or () if entry not in kept]
+        return {"value": packed((front, added, removed))}
+
+    def _relative(self, entry: str) -> tuple[bool, str]:
+        """Whether an entry lies where the process started, and its path from there."""
+        inside = entry == self.start or entry.startswith(self.start.rstrip(os.sep) + os.sep)
+        return (True, os.path.relpath(entry, self.start)) if inside else (False, entry)
+
+    def _absolute(self, stored: tuple[bool, str]) -> str:
+        inside, entry = stored
+        return os.path.normpath(str(Path(self.start) / entry)) if inside else entry
+
     def write(self, value: Any) -> None:
-        sys.path[:] = unpacked(value)
+        front, added, removed = unpacked(value)
+        for stored in removed:
+            while (entry := self._absolute(stored)) in sys.path:
+                sys.path.remove(entry)
+        for stored in reversed(front):
+            if (entry := self._absolute(stored)) not in sys.path:
+                sys.path.insert(0, entry)
+        for stored, follower in added:
+            entry, before = self._absolute(stored), None if follower is None else self._absolute(follower)
+            if entry not in sys.path:
+                sys.path.insert(sys.path.index(before) if before in sys.path else len(sys.path), entry)
 
 
 class WorkingDirectory(Part):

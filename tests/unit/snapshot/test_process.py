@@ -156,3 +156,22 @@ def test_draws_of_an_import_leave_a_generator_unseeded() -> None:
     random.random()
     settle_generators(before)
     assert ProcessState.capture().versions["<random>"] != "unseeded"
+
+
+def test_the_import_path_is_changed_as_the_cell_did_in_another_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from durable_nb.snapshot._process_python import SysPath
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    part = SysPath()
+    part.start = str(old)
+    delta = part.delta(["/python", "/gone"], [f"{old}/first", "/python", f"{old}/lib", "/elsewhere"])
+    part.start = str(new)
+    monkeypatch.setattr(sys, "path", ["/other-python", "/gone"])
+    part.write(delta["value"])
+    assert sys.path == [f"{new}/first", "/other-python", f"{new}/lib", "/elsewhere"]
+    part.write(delta["value"])
+    assert sys.path == [f"{new}/first", "/other-python", f"{new}/lib", "/elsewhere"], "twice is once"
