@@ -124,15 +124,35 @@ def _earliest(one: float | None, two: float | None) -> float | None:
     return min(one, two)
 
 
+class _Worker:
+    """A thread of the pool, with a queue of its own: what is given to it is run by it and by nobody else."""
+
+    def __init__(self, pool: ThreadPool, name: str) -> None:
+        self._pool = pool
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # A daemon: a body that is blocked for ever must not keep the process.
+        self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self.thread.start()
+
+    def give(self, task: Callable[[], None] | None) -> None:
+        self._tasks.put(task)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            if not self._pool.takes_back(self):
+                return
+
+
 class ThreadPool(Executor):
     """Threads that are started when none is idle: a batch inside a batch must never wait for a free one."""
 
     def __init__(self, name: str = "durable_nb branch") -> None:
         self._name = name
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0
-        self._threads: list[threading.Thread] = []
+        self._idle: list[_Worker] = []
+        self._workers: list[_Worker] = []
+        self._closed = False
 
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run `call` in a thread, with the caller's context variables."""
@@ -149,37 +169,43 @@ class ThreadPool(Executor):
 
         with self._lock:
             if self._idle:
-                self._idle -= 1
+                worker = self._idle.pop()
             else:
-                thread = threading.Thread(target=self._serve, name=f"{self._name} {len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._work.put(task)
+                worker = _Worker(self, f"{self._name} {len(self._workers)}")
+                self._workers.append(worker)
+        worker.give(task)
         return future
 
-    def _serve(self) -> None:
-        while True:
-            task = self._work.get()
-            if task is None:
-                return
-            task()
-            with self._lock:
-                self._idle += 1
+    def takes_back(self, worker: _Worker) -> bool:
+        """Keep a thread that has done its task for the next one; False when there is none to come."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(worker)
+            return not self._closed
 
     def abandon(self) -> None:
         """Let the threads end by themselves: nobody will wait for them."""
         with self._lock:
-            threads, self._threads = self._threads, []
-            self._idle = 0
-        for _ in threads:
-            self._work.put(None)
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._workers.clear()
+        for worker in idle:
+            worker.give(None)
 
     def shutdown(self) -> None:
-        """Let the threads end, and wait for them."""
-        threads = list(self._threads)
-        self.abandon()
-        for thread in threads:
-            thread.join()
+        """Let the threads end, and wait for them and for those that they start meanwhile."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.give(None)
+        while True:
+            with self._lock:
+                workers, self._workers = self._workers, []
+            if not workers:
+                return
+            for worker in workers:
+                worker.thread.join()
 
 
 __all__ = ["POLL_SECONDS", "Bell", "EngineClock", "SystemClock", "ThreadPool", "Wake", "bell_of"]

@@ -40,7 +40,13 @@ def root() -> Iterator[Path]:
 
 def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(nursery: Nursery, root: Path) -> None:
     faults = list(every_fault(nursery, root / "count"))
-    assert {name for name, _ in faults} >= {"blob fsync", "blob rename", "marker fsync", "journal COMMIT", "message reply"}
+    assert {name for name, _ in faults} >= {
+        "blob fsync",
+        "blob rename",
+        "marker fsync",
+        "journal COMMIT",
+        "message reply",
+    }
     chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
     broken = [line for name, fault in chosen for line in broken_by(nursery, root, name, fault)]
     keep("matrix", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))

@@ -171,6 +171,7 @@ class Batch:
 
     def drive(self) -> None:
         while not self.is_over():
+            self.frame.scope.check(self.frame.identifier.operation_id)
             self.start_more()
             if not len(self.flight):
                 return
