@@ -5,11 +5,12 @@ from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_o
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._digest import content_digest, digest_text
+from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
 from durable_nb.snapshot._scan import Problem, Scan, scan
 from durable_nb.snapshot._sign import Keyring, decode, encode, open_signed, seal
-from durable_nb.snapshot._tracker import Before, Delta, Group, Tracker, Version
+from durable_nb.snapshot._tracker import Before, Delta, Tracker
 
 __all__ = [
     "Before",

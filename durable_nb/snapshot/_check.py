@@ -33,7 +33,8 @@ from durable_nb.snapshot._scan import Problem, quiet_warnings
 from durable_nb.snapshot._unpickle import GroupUnpickler
 
 if TYPE_CHECKING:
-    from durable_nb.snapshot._tracker import Group, Tracker
+    from durable_nb.snapshot._groups import Group
+    from durable_nb.snapshot._tracker import Tracker
 
 _TRUSTED = frozenset(
     {"numpy", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "polars", "torch", "dateutil", "pytz"}

@@ -22,10 +22,11 @@ from durable_nb.snapshot._blobs import TREE_FROM, address_of
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
+from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._pickle import GroupPickler
 from durable_nb.snapshot._process import ProcessState
 from durable_nb.snapshot._scan import Problem, quiet_warnings
-from durable_nb.snapshot._tracker import Delta, Group, Tracker, Version
+from durable_nb.snapshot._tracker import Delta, Tracker
 from durable_nb.snapshot._unpickle import GroupUnpickler
 
 FORMAT = 1

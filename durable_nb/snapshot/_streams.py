@@ -1,8 +1,8 @@
 """What an iterator, a generator or a file still holds: objects through which a cell may change what it will give.
 
 A stream cannot be stored, so it is made again by running its cell; then it holds what that run made. A name that
-shares an object with it must not be given back on its own, or the two would part. The interpreter knows what each object
-refers to; definitions, modules and namespaces are left aside, since everything refers to them.
+shares an object with it must not be given back on its own, or the two would part. The interpreter knows what each
+object refers to; definitions, modules and namespaces are left aside, since everything refers to them.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +29,7 @@ from durable_nb.snapshot import _figures
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
-from durable_nb.snapshot._kinds import ATOMS
+from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, parted, unmoved
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._scan import Problem, Scan, scan
 
@@ -41,40 +40,10 @@ _OUT = re.compile(r"Out\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """The identity of a name's value."""
-
-    text: str
-    exact: bool
-    """True when equal text means equal content: the name may be stored and given back."""
-    kind: str
-    """`content`, `lineage`, `dirty` (reading it forbids a checkpoint) or `missing` (no such name)."""
-    producer: str = ""
-    """Fingerprint of the cell that made it; empty when no cell did."""
-
-
-MISSING = Version("missing", True, "missing")
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """Names that share a mutable object, and what the last pass over them found."""
-
-    names: tuple[str, ...]
-    scan: Scan | None = None
-    doubtful: bool = False
-    """Something ran outside of cells that may have changed it."""
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        return () if self.scan is None else self.scan.problems
-
-
-@dataclass(frozen=True, slots=True)
 class Before:
     """What `after` compares with."""
 
-    marks: Mapping[str, _Mark]
+    marks: Mapping[str, Mark]
     states: Mapping[str, tuple[tuple[str, ...], str | None]]
     """Per name of the touched groups, its group's names and state."""
     process: ProcessState
@@ -96,39 +65,6 @@ class Delta:
     def storable(self) -> bool:
         """True when every changed value can be given back."""
         return not self.problems
-
-
-_KEPT_TEXT = 1 << 16
-"""Characters. A longer text is not kept alive for comparing."""
-
-
-class _Mark:
-    """The identity of a bound value, kept without keeping the value: memory stays the user's.
-
-    Numbers and strings are kept, because their addresses are reused at once (long strings: by their hash).
-    Other values are remembered weakly where their type allows it, else by address.
-    """
-
-    __slots__ = ("_atom", "_id", "_weak")
-
-    def __init__(self, value: Any) -> None:
-        self._id = id(value)
-        self._atom = value if type(value) in ATOMS else None
-        if type(value) in (str, bytes) and len(value) > _KEPT_TEXT:
-            self._atom = hash(value)
-        self._weak: weakref.ref[Any] | None = None
-        if type(value) not in ATOMS:
-            try:
-                self._weak = weakref.ref(value)
-            except TypeError:
-                self._weak = None
-
-    def same(self, value: Any) -> bool:
-        if id(value) != self._id:
-            return False
-        if type(self._atom) is int and type(value) in (str, bytes):
-            return hash(value) == self._atom
-        return self._weak is None or self._weak() is value
 
 
 class Tracker:
@@ -164,7 +100,7 @@ class Tracker:
         self._versions: dict[str, Version] = {}
         self._dirty: set[str] = set()
         self.buffers = StoredBuffers()
-        self._marks: dict[str, _Mark] = {}
+        self._marks: dict[str, Mark] = {}
         note_starts()
         bindings = self.bindings()
         self.definitions.note(bindings.values())
@@ -224,13 +160,13 @@ class Tracker:
         else:
             self.namespace.pop(name, None)
 
-    def _mark(self, bindings: Mapping[str, Any]) -> dict[str, _Mark]:
+    def _mark(self, bindings: Mapping[str, Any]) -> dict[str, Mark]:
         """Marks of all bindings; those that still hold are kept."""
         marks = self._marks
         found = {}
         for name, value in bindings.items():
             mark = marks.get(name)
-            found[name] = mark if mark is not None and mark.same(value) else _Mark(value)
+            found[name] = mark if mark is not None and mark.same(value) else Mark(value)
         return found
 
     # --- around a cell -----------------------------------------------------------------------------------------
@@ -277,7 +213,7 @@ class Tracker:
         """
         bindings = self.bindings()
         self.definitions.note(bindings.values())
-        rebound = [name for name, value in bindings.items() if not _unmoved(before.marks, name, value)]
+        rebound = [name for name, value in bindings.items() if not unmoved(before.marks, name, value)]
         deleted = tuple(name for name in before.marks if name not in bindings)
         again = [name for name in binds if name in bindings]
         look = [name for name in bindings if name in {*touched, *rebound}]
@@ -328,7 +264,7 @@ class Tracker:
         """True when the name is bound to what it was bound to when last looked at."""
         if not self._is_bound(name):
             return name not in self._marks
-        return _unmoved(self._marks, name, self.value(name))
+        return unmoved(self._marks, name, self.value(name))
 
     def mark_dirty(self, names: Iterable[str]) -> None:
         """A failed cell left these: nothing that reads them is checkpointed until a completed cell binds them."""
@@ -382,7 +318,7 @@ class Tracker:
             self._groups[name] = group
             self._versions[name] = versions[name]
             self._dirty.discard(name)
-            self._marks[name] = _Mark(self.value(name))
+            self._marks[name] = Mark(self.value(name))
         for name in deleted:
             self._marks.pop(name, None)
             self._dirty.discard(name)
@@ -401,7 +337,7 @@ class Tracker:
                 old = self._versions.get(other)
                 self._groups[other] = smaller
                 if old is not None and len(rest) + 1 == len(group.names):
-                    self._versions[other] = _parted(old, rest)
+                    self._versions[other] = parted(old, rest)
 
     # --- passes ------------------------------------------------------------------------------------------------
 
@@ -440,7 +376,7 @@ class Tracker:
             # The version spoke of a smaller group; nobody changed a value, so it can still be told by content.
             old = self._versions.pop(name, None)
             if old is not None and old.kind != "content":
-                self._versions[name] = _parted(old, merged.names)
+                self._versions[name] = parted(old, merged.names)
         self._remember(merged)
 
     def _scan(self, names: Iterable[str], *, hashing: bool = True) -> Scan:
@@ -552,7 +488,7 @@ class Tracker:
     def _components(
         self, bindings: Mapping[str, Any], units: list[tuple[str, ...]], scans: list[Scan]
     ) -> Iterator[tuple[tuple[str, ...], Scan]]:
-        links = _Links()
+        links = Links()
         holders: dict[int, str] = {}
         for item in scans:
             for name, ids in item.mutables.items():
@@ -631,7 +567,7 @@ class Tracker:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
         bindings = self.bindings()
         self.definitions.note(bindings.values())
-        strange = [name for name, value in bindings.items() if not _unmoved(self._marks, name, value)]
+        strange = [name for name, value in bindings.items() if not unmoved(self._marks, name, value)]
         gone = [name for name in self._marks if name not in bindings]
         if strange or gone:
             for group in self._regroup(bindings, strange, set(strange), gone, {}):
@@ -648,40 +584,5 @@ class Tracker:
             self._new_versions(changed, None, None)
 
 
-class _Links:
-    """Union-find over names."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-
-    def add(self, name: str) -> None:
-        self._parents.setdefault(name, name)
-
-    def top(self, name: str) -> str:
-        while self._parents[name] != name:
-            self._parents[name] = name = self._parents[self._parents[name]]
-        return name
-
-    def join(self, left: str, right: str) -> None:
-        if left != right:
-            self._parents[self.top(left)] = self.top(right)
-
-    def components(self) -> list[set[str]]:
-        found: dict[str, set[str]] = {}
-        for name in self._parents:
-            found.setdefault(self.top(name), set()).add(name)
-        return list(found.values())
-
-
 def _is_shells(name: str) -> bool:
     return (name[:1] == "_" or name in ("In", "Out")) and _ALWAYS_HIDDEN.fullmatch(name) is not None
-
-
-def _unmoved(marks: Mapping[str, _Mark], name: str, value: Any) -> bool:
-    mark = marks.get(name)
-    return mark is not None and mark.same(value)
-
-
-def _parted(old: Version, names: Collection[str]) -> Version:
-    """The version of a name whose group lost or won members while its own value stayed."""
-    return Version(digest_text("regrouped", old.text, *sorted(names)), old.exact, old.kind, old.producer)

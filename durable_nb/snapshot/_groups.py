@@ -1,0 +1,109 @@
+"""Parts of the tracker's picture: groups of names, their versions, and marks of what a name is bound to."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from durable_nb.snapshot._digest import digest_text
+from durable_nb.snapshot._kinds import ATOMS
+from durable_nb.snapshot._scan import Problem, Scan
+
+_KEPT_TEXT = 1 << 16
+"""Characters. A longer text is not kept alive for comparing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The identity of a name's value."""
+
+    text: str
+    exact: bool
+    """True when equal text means equal content: the name may be stored and given back."""
+    kind: str
+    """`content`, `lineage`, `dirty` (reading it forbids a checkpoint) or `missing` (no such name)."""
+    producer: str = ""
+    """Fingerprint of the cell that made it; empty when no cell did."""
+
+
+MISSING = Version("missing", True, "missing")
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Names that share a mutable object, and what the last pass over them found."""
+
+    names: tuple[str, ...]
+    scan: Scan | None = None
+    doubtful: bool = False
+    """Something ran outside of cells that may have changed it."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return () if self.scan is None else self.scan.problems
+
+
+class Mark:
+    """The identity of a bound value, kept without keeping the value: memory stays the user's.
+
+    Numbers and strings are kept, because their addresses are reused at once (long strings: by their hash).
+    Other values are remembered weakly where their type allows it, else by address.
+    """
+
+    __slots__ = ("_atom", "_id", "_weak")
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        self._atom = value if type(value) in ATOMS else None
+        if type(value) in (str, bytes) and len(value) > _KEPT_TEXT:
+            self._atom = hash(value)
+        self._weak: weakref.ref[Any] | None = None
+        if type(value) not in ATOMS:
+            try:
+                self._weak = weakref.ref(value)
+            except TypeError:
+                self._weak = None
+
+    def same(self, value: Any) -> bool:
+        if id(value) != self._id:
+            return False
+        if type(self._atom) is int and type(value) in (str, bytes):
+            return hash(value) == self._atom
+        return self._weak is None or self._weak() is value
+
+
+class Links:
+    """Union-find over names."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        self._parents.setdefault(name, name)
+
+    def top(self, name: str) -> str:
+        while self._parents[name] != name:
+            self._parents[name] = name = self._parents[self._parents[name]]
+        return name
+
+    def join(self, left: str, right: str) -> None:
+        if left != right:
+            self._parents[self.top(left)] = self.top(right)
+
+    def components(self) -> list[set[str]]:
+        found: dict[str, set[str]] = {}
+        for name in self._parents:
+            found.setdefault(self.top(name), set()).add(name)
+        return list(found.values())
+
+
+def unmoved(marks: Mapping[str, Mark], name: str, value: Any) -> bool:
+    mark = marks.get(name)
+    return mark is not None and mark.same(value)
+
+
+def parted(old: Version, names: Collection[str]) -> Version:
+    """The version of a name whose group lost or won members while its own value stayed."""
+    return Version(digest_text("regrouped", old.text, *sorted(names)), old.exact, old.kind, old.producer)
