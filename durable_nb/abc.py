@@ -101,6 +101,10 @@ class Journal(ABC):
         """Remove an execution, or one operation's events from it; returns how many events went."""
 
     @abstractmethod
+    def prune(self, execution_id: str, sequences: Iterable[int]) -> int:
+        """Remove single events, whose numbers are not given again; returns how many went."""
+
+    @abstractmethod
     def acquire(self, execution_id: str, *, ttl: float) -> Lease:
         """Take the lease, or raise `LeaseHeldError` naming the live holder. A dead holder is replaced."""
 
@@ -160,6 +164,10 @@ class Markers(ABC):
 
     @abstractmethod
     def read(self, execution: str, name: str) -> Mapping[str, Any] | None: ...
+
+    @abstractmethod
+    def called(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """The markers of this name in all executions: their facts, `execution` among them."""
 
     @abstractmethod
     def clear(self, execution: str, name: str) -> None:

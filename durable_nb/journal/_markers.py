@@ -10,13 +10,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from durable_nb.abc import Markers
 
 __all__ = ["FileMarkers"]
+
+_LIMIT = 1 << 20
+"""Bytes. No marker of ours is that large."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -56,15 +59,16 @@ class FileMarkers(Markers):
             self._sync_folder()
 
     def read(self, execution: str, name: str) -> Mapping[str, Any] | None:
-        try:
-            text = self._path(execution, name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        try:
-            found = json.loads(text)
-        except ValueError:  # torn by a crash between create and write: it exists, and that is what counts
-            return {"execution": execution, "name": name}
-        return found if isinstance(found, dict) else {"execution": execution, "name": name}
+        found = _facts(self._path(execution, name))
+        # Torn by a crash between create and write, or damaged: it exists, and that is what counts.
+        return None if found is None else {"execution": execution, "name": name, **found}
+
+    def called(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Markers that a crash tore carry no name, and are not among them: their own execution still finds them."""
+        for path in sorted(self._folder.glob("*.json")):
+            found = _facts(path)
+            if found is not None and found.get("name") == name:
+                yield found
 
     def clear(self, execution: str, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -79,3 +83,16 @@ class FileMarkers(Markers):
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """What a marker says; nothing when it cannot be read; None when there is none."""
+    try:
+        if not path.is_symlink() and path.stat().st_size > _LIMIT:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {} if path.is_symlink() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -146,6 +146,17 @@ class MemoryJournal(Journal):
                 self._events[execution_id] = kept
             return len(gone)
 
+    def prune(self, execution_id: str, sequences: Iterable[int]) -> int:
+        with self._lock:
+            going = set(sequences)
+            events = self._events.get(execution_id, [])
+            kept = [stored for stored in events if stored.sequence not in going]
+            for number in going:
+                self._refs.pop((execution_id, number), None)
+            if execution_id in self._events:
+                self._events[execution_id] = kept
+            return len(events) - len(kept)
+
     def acquire(self, execution_id: str, *, ttl: float) -> Lease:  # noqa: ARG002 - a holder lives as long as this process
         with self._lock:
             token, holder = self._leases.get(execution_id, (0, None))

@@ -37,7 +37,7 @@ from durable_nb.exceptions import (
 )
 from durable_nb.journal._filesystem import is_network
 from durable_nb.journal._owner import is_alive, this_process
-from durable_nb.journal._rows import Signer, event_of, execution_of, row_of
+from durable_nb.journal._rows import Signer, event_of, execution_of, is_event, mac_of, row_of
 from durable_nb.journal._sql import migrations, queries
 
 __all__ = ["SqliteJournal"]
@@ -88,15 +88,19 @@ class SqliteJournal(Journal):
     Args:
         place: the database file; its folder is created with mode 0700.
         signer: makes the message authentication code of each row; without it rows are neither signed nor checked.
+        trusts: signers of other keys whose rows are believed too.
 
     Raises:
         StoreUnreadableError: the file is no database of ours, is damaged, or cannot be opened.
         StoreVersionError: a newer durable_nb wrote it.
     """
 
-    def __init__(self, place: str | os.PathLike[str], *, signer: Signer | None = None) -> None:
+    def __init__(
+        self, place: str | os.PathLike[str], *, signer: Signer | None = None, trusts: Iterable[Signer] = ()
+    ) -> None:
         self._place = Path(place)
         self._signer = signer
+        self._signers = () if signer is None else (signer, *trusts)
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._queue: deque[_Request] = deque()
@@ -165,6 +169,13 @@ class SqliteJournal(Journal):
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         self._refuse_fork()
         with self._lock, self._translated():
+            try:
+                return self._db.execute(_Q[query], values).fetchall()
+            except sqlite3.OperationalError as exc:
+                if "decode" not in str(exc):
+                    raise
+            # Text that is no text: only damage or a stranger writes it, and its signature will say so.
+            self._db.text_factory = lambda data: data.decode("utf-8", "replace")
             return self._db.execute(_Q[query], values).fetchall()
 
     def find(self, name: str) -> ExecutionRecord | None:
@@ -181,13 +192,13 @@ class SqliteJournal(Journal):
         return [record for record in found if not record.status.is_terminal]
 
     def read(self, execution_id: str, *, after: int = 0) -> Iterator[StoredEvent]:
-        return (event_of(row, self._signer) for row in self._rows("read_events", execution_id, after))
+        return (event_of(row, self._signers) for row in self._rows("read_events", execution_id, after))
 
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
-        return [event_of(row, self._signer) for row in self._rows("read_operation", operation_id, execution_id)]
+        return [event_of(row, self._signers) for row in self._rows("read_operation", operation_id, execution_id)]
 
     def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        return [event_of(row, self._signer) for row in self._rows("find_operation", operation_id)]
+        return [event_of(row, self._signers) for row in self._rows("find_operation", operation_id)]
 
     def blob_refs(self) -> set[str]:
         return {row[0] for row in self._rows("blob_refs")}
@@ -298,6 +309,32 @@ class SqliteJournal(Journal):
             db.execute(_Q["forget_execution"], (execution_id,))
             return count
 
+    def prune(self, execution_id: str, sequences: Iterable[int]) -> int:
+        with self._transaction() as db:
+            return sum(db.execute(_Q["prune_event"], (execution_id, number)).rowcount for number in sequences)
+
+    def resign(self, execution_id: str, sequences: Iterable[int]) -> int:
+        """Sign events as they stand, because a person has decided to trust them; returns how many.
+
+        Rows that are no events are left as they are.
+        """
+        signer = self._signer
+        if signer is None:
+            raise StoreError("a journal without a key cannot sign")
+        done = 0
+        with self._transaction() as db:
+            for number in sequences:
+                row = db.execute(_Q["read_event"], (execution_id, number)).fetchone()
+                if row is not None and is_event(row):
+                    done += db.execute(_Q["sign_event"], (mac_of(row, signer), execution_id, number)).rowcount
+        return done
+
+    def shrink(self) -> None:
+        """Give the space of removed rows back to the file system; nobody else may have the file open."""
+        with self._lock, self._translated():
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     # --- leases ----------------------------------------------------------------------------------------------------
 
     def acquire(self, execution_id: str, *, ttl: float) -> Lease:
@@ -340,6 +377,12 @@ class SqliteJournal(Journal):
             raise LeaseLostError(execution_id, lease.token)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A durable transaction on the file itself, for repair."""
+        with self._transaction() as db:
+            yield db
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:

@@ -80,6 +80,9 @@ class JournalWrapper(Journal):
     def forget(self, execution_id: str, operation_id: str | None = None) -> int:
         return self.inner.forget(execution_id, operation_id)
 
+    def prune(self, execution_id: str, sequences: Iterable[int]) -> int:
+        return self.inner.prune(execution_id, sequences)
+
     def acquire(self, execution_id: str, *, ttl: float) -> Lease:
         return self.inner.acquire(execution_id, ttl=ttl)
 

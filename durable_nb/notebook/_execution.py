@@ -161,7 +161,8 @@ def _renamed(journal: Journal, notebook: Notebook, cells: list[str]) -> Executio
 class Ownership:
     """The lease on one execution: held, or held by somebody else and asked for again before each cell.
 
-    While it is held a thread renews it, so that a long cell on another host's clock does not lose it.
+    While it is held a thread renews it, so that a long cell on another host's clock does not lose it. A lease that was
+    lost stays in `lease`: whoever still writes with it is refused by its token, and never writes without one.
     """
 
     def __init__(self, journal: Journal, record: ExecutionRecord) -> None:
@@ -169,35 +170,34 @@ class Ownership:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.lease: Lease | None = None
+        self._held = False
         self.holder: str | None = None
 
     def ensure(self) -> bool:
         """Hold the lease if it can be had; `holder` says who has it otherwise."""
-        if self._record.name == ANONYMOUS or self.lease is not None:
+        if self._record.name == ANONYMOUS or self._held:
             return True  # what anonymous sessions write is independent of each other: nothing to own
         try:
             self.lease = self._journal.acquire(self._record.execution_id, ttl=LEASE_SECONDS)
         except LeaseHeldError as held:
             self.holder = held.holder
             return False
-        self.holder = None
-        self._thread = threading.Thread(target=self._keep, name="durable_nb lease", daemon=True)
+        self.holder, self._held = None, True
+        self._thread = threading.Thread(target=self._keep, args=(self.lease,), name="durable_nb lease", daemon=True)
         self._thread.start()
         return True
 
     def lost(self) -> None:
         """Somebody has taken the execution: what we write is refused from now on."""
-        self.lease = None
+        self._held = False
 
-    def _keep(self) -> None:
-        while not self._ended.wait(LEASE_SECONDS / 4):
-            lease = self.lease
-            if lease is None:
-                return
+    def _keep(self, lease: Lease) -> None:
+        while not self._ended.wait(LEASE_SECONDS / 4) and self._held and self.lease is lease:
             try:
                 self._journal.renew(lease, ttl=LEASE_SECONDS)
             except LeaseLostError:
-                self.lease = None
+                if self.lease is lease:
+                    self._held = False
                 return
             except StoreError:
                 continue  # a busy or full disk: the lease still has three quarters of its time
@@ -205,6 +205,6 @@ class Ownership:
     def close(self) -> None:
         """Stop renewing and give the lease back."""
         self._ended.set()
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            self._journal.release(lease)
+        held, self._held = self._held, False
+        if held and self.lease is not None:
+            self._journal.release(self.lease)

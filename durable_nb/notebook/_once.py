@@ -68,7 +68,7 @@ class OnceSteps:
 
     def judge(self, name: str, differs: Callable[[Record], Difference | None]) -> Verdict:
         """What the witnesses say."""
-        events = self._cells.events(self.operation(name))
+        events = self._believed(name)
         decided = _last(events, EventKind.NOTE)
         decision = decided.event.details.get("decision") if decided else None
         rounds = sum(1 for stored in events if stored.event.details.get("decision") == "again")
@@ -93,6 +93,15 @@ class OnceSteps:
             return self._unfinished(name, rounds, relevant[-1])
         return self._unless_marked(name, rounds, Verdict("run", round=rounds))
 
+    def _believed(self, name: str) -> list[StoredEvent]:
+        """The step's events, without decisions and ends that were not signed with a key of ours.
+
+        Who can write to the store without the key may make a step ask; they cannot make it run or count as done. An end
+        that is not believed leaves the start that is: the step asks.
+        """
+        events = self._cells.events(self.operation(name))
+        return [stored for stored in events if stored.trusted or stored.event.kind in _ONLY_ASK]
+
     def _kept(self, events: Sequence[StoredEvent], done: StoredEvent) -> bool:
         return any(
             stored.event.details.get("decision") == "keep" and stored.sequence > done.sequence for stored in events
@@ -109,6 +118,8 @@ class OnceSteps:
 
     def _unless_marked(self, name: str, rounds: int, verdict: Verdict) -> Verdict:
         marker = self._markers.read(self._execution, _marker(name, rounds, 1))
+        if marker is None and rounds == 0:
+            marker = self._orphan(name)
         if marker is None:
             return verdict
         when = marker.get("at")
@@ -116,6 +127,19 @@ class OnceSteps:
         return Verdict(
             "interrupted", why=f"it was started{told}, and the journal does not say how it ended", round=rounds
         )
+
+    def _orphan(self, name: str) -> Mapping[str, object] | None:
+        """A start of a step of this name in an execution that the journal does not know.
+
+        The journal was lost or put back from an old copy, and the notebook may have had another name before.
+        """
+        known: set[str] | None = None
+        for marker in self._markers.called(name):
+            if known is None:
+                known = {str(record.details.get("markers") or record.name) for record in self._cells.executions()}
+            if marker.get("execution") not in known:
+                return marker
+        return None
 
     def start(
         self, name: str, *, rounds: int, attempt: int, label: str, lease: Lease | None, details: dict[str, object]
@@ -139,10 +163,11 @@ class OnceSteps:
         """
         if decision not in DECISIONS:
             raise ValidationError(f"{decision!r} is no decision: use one of {', '.join('--' + d for d in DECISIONS)}")
-        events = self._cells.events(self.operation(name))
+        events = self._believed(name)
         rounds = sum(1 for stored in events if stored.event.details.get("decision") == "again")
         relevant = [stored for stored in events if stored.event.kind is not EventKind.NOTE]
         marked = self._markers.read(self._execution, _marker(name, rounds, 1)) is not None
+        marked = marked or (rounds == 0 and self._orphan(name) is not None)
         if not relevant and not marked:
             raise ValidationError(f"there is no at-most-once step called {name!r} that was started in this notebook")
         completed = bool(relevant) and relevant[-1].event.kind is EventKind.SUCCEEDED
@@ -158,6 +183,10 @@ class OnceSteps:
             "succeeded": f"{name!r} counts as done; its cell is not run (no names were recorded)",
             "failed": f"{name!r} counts as failed; its cell raises until you decide --again",
         }[decision]
+
+
+_ONLY_ASK = frozenset({EventKind.STARTED, EventKind.FAILED})
+"""Events that keep a body from being run."""
 
 
 def _marker(name: str, rounds: int, attempt: int) -> str:

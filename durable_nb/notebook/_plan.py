@@ -38,6 +38,8 @@ _NAMELESS = (
     "set DURABLE_NB_EXECUTION or use %durable use NAME first"
 )
 
+_BLIND = "step {name!r} is at most once, and whether it was started cannot be known: no store could be opened"
+
 _HISTORY = 50
 """How many past records of one cell are tried: editing back and forth still hits."""
 
@@ -75,6 +77,8 @@ class Planner:
             return Plan("track", "it is not a durable step")
         if not cell.request.marked and not options.name and (is_declarative(cell.tree) or session_magic(cell.tree)):
             return Plan("declare", "it only declares: running it is cheaper than storing it")
+        if home is None and options.at_most_once:
+            return Plan("refuse", _BLIND.format(name=options.name))
         if home is None:
             return Plan("run", "there is no store")
         if options.at_most_once:

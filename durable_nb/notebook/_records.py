@@ -14,7 +14,7 @@ from typing import Any
 
 from durable_nb.abc import BlobStore, Journal, Lease
 from durable_nb.cells import Inputs, from_json
-from durable_nb.events import CELL, ErrorInfo, Event, EventKind, OperationType, StoredEvent
+from durable_nb.events import CELL, ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, StoredEvent
 from durable_nb.exceptions import UntrustedCheckpointError
 from durable_nb.notebook._execution import ANONYMOUS
 from durable_nb.snapshot import decode, encode
@@ -103,6 +103,10 @@ class CellJournal:
     def events(self, operation: str) -> list[StoredEvent]:
         """This execution's events of an operation, oldest first."""
         return self.journal.read_operation(self.execution_id, operation)
+
+    def executions(self) -> list[ExecutionRecord]:
+        """All executions of the store."""
+        return self.journal.executions()
 
     def candidates(self, operation: str) -> list[Record]:
         """Completed runs that may serve, newest first: of this execution and of sessions that had no name.

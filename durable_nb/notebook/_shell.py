@@ -260,6 +260,9 @@ class ShellHooks:
         except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
             self._running = None
             self.session.fault(None, exc)
+            if request.options.at_most_once:  # it may have run already: what cannot be decided is not run
+                refusal = Plan("refuse", f"whether it was started cannot be known ({exc})")
+                return _show(self.shell, result, StepRefusedError.of(request.options.name or "", refusal))
             return await run()
         if plan.kind == "replay":
             replayed = self._replay(cell, plan, result)

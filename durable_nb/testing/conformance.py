@@ -133,6 +133,14 @@ class JournalTests:
         journal.forget(execution, "a")
         assert journal.blob_refs() == {"22"}
 
+    def test_single_events_can_be_removed_and_their_numbers_stay_taken(self, journal: Journal, execution: str) -> None:
+        journal.append(execution, [event("a")], payload_refs=["11"])
+        journal.append(execution, [event("b"), event("c")])
+        assert journal.prune(execution, [1, 3, 99]) == 2
+        assert [each.event.operation_id for each in journal.read(execution)] == ["b"]
+        assert journal.blob_refs() == set()
+        assert journal.append(execution, [event("d")]) == 4
+
     def test_concurrent_writers_lose_and_double_nothing(self, journal: Journal, execution: str) -> None:
         def write(number: int) -> None:
             for count in range(20):

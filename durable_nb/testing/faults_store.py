@@ -2,9 +2,9 @@
 
 How it works. The modules that write a store (`snapshot/_blobs.py`, `snapshot/_sign.py`, `journal/_markers.py`,
 `journal/_sqlite.py`, `runtime.py`) reach the system through their module globals `os` and `sqlite3`.
-`StoreFaults.install` puts a layer in the place of these two names; when no fault is rehearsed nothing is there at all, so
-the points cost nothing. A point is passed each time the layer is called; points are counted from 1 in the order in which
-a run passes them.
+`StoreFaults.install` puts a layer in the place of these two names; when no fault is rehearsed nothing is there at all,
+so the points cost nothing. A point is passed each time the layer is called; points are counted from 1 in the order in
+which a run passes them.
 
 What can happen at a point:
 

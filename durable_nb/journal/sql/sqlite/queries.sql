@@ -43,6 +43,17 @@ SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
        details, mac FROM events WHERE operation_id = ? ORDER BY execution_id, sequence;
 
+-- name: read_event
+SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
+       details, mac FROM events WHERE execution_id = ? AND sequence = ?;
+
+-- name: sign_event
+UPDATE events SET mac = ? WHERE execution_id = ? AND sequence = ?;
+
+-- name: prune_event
+-- Its number is not given again: `last_sequence` stays.
+DELETE FROM events WHERE execution_id = ? AND sequence = ?;
+
 -- name: set_name
 UPDATE executions SET name = ? WHERE execution_id = ?;
 
