@@ -14,6 +14,9 @@ PYTEST := $(BIN)/python -m pytest
 # A notebook opened by the tests must not see the settings of whoever runs them.
 TEST_ENV := JUPYTER_PLATFORM_DIRS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 MPLBACKEND= DURABLE_NB_STORE= DURABLE_NB_EXECUTION=
 
+# What an install copies out of the tree, also an editable one: the kernelspec and the badge for JupyterLab.
+DATA := $(shell find share durable_nb/widgets/labextension -type f 2>/dev/null)
+
 .PHONY: help demo test quick lint format bench soak lab build clean
 .DEFAULT_GOAL := help
 
@@ -30,12 +33,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The demo needs less than the tests: two stamps, so that a first look does not wait for test tools.
-$(STAMPS)/demo: pyproject.toml share/kernels/durable_nb/kernel.json | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
+$(STAMPS)/demo: pyproject.toml $(DATA) | $(BIN)/python
+	@echo "Installing into $(VENV) (half a minute the first time)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/test: pyproject.toml share/kernels/durable_nb/kernel.json | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+$(STAMPS)/test: pyproject.toml $(DATA) | $(BIN)/python
+	@echo "Installing into $(VENV) (a minute the first time)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/demo
 
 # Browser tests drive the system's Chromium.

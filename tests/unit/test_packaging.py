@@ -47,7 +47,17 @@ def test_the_wheel_holds_types_and_sql_and_no_tests(wheel: zipfile.ZipFile) -> N
     assert not [name for name in names if name.startswith(("tests/", "demo/", "notebooks/"))]
 
 
-def test_the_kernelspec_in_this_environment_is_the_one_in_the_tree() -> None:
-    """An editable install that is older than the spec would test yesterday's kernel."""
-    installed = Path(sys.prefix) / "share" / "jupyter" / "kernels" / "durable_nb" / "kernel.json"
-    assert installed.read_text() == (ROOT / "share" / "kernels" / "durable_nb" / "kernel.json").read_text()
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("share/kernels/durable_nb", "kernels/durable_nb"),
+        ("durable_nb/widgets/labextension", "labextensions/durable_nb"),
+    ],
+)
+def test_data_files_in_this_environment_are_those_in_the_tree(source: str, place: str) -> None:
+    """An install that is older than its data files would test yesterday's kernel and yesterday's badge."""
+    files = [path for path in (ROOT / source).rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        installed = Path(sys.prefix) / "share" / "jupyter" / place / path.relative_to(ROOT / source)
+        assert installed.read_bytes() == path.read_bytes(), f"{path}: install the package again"
