@@ -3,9 +3,11 @@
 An operation's state is the fold of its events. The table below is the whole life of an operation; a pair that is not in
 it means that the journal and this code disagree, and is refused rather than guessed at.
 
-Two rules need words:
+Three rules need words:
 - The start of an attempt may be missing: an at-least-once body writes its start together with its end, or not at all,
   because a start that was lost means the same as one that was never written. So a result may follow nothing.
+- A start that was deferred travels with whichever thread commits next, so it may land behind the end of its own
+  operation, or behind the end of its own attempt. Then it says nothing new.
 - Completions from outside (callbacks, invoked functions) race with time-outs and with each other: the first terminal
   event wins, later ones change nothing.
 """
@@ -68,6 +70,11 @@ class OperationState:
     trusted: bool = True
 
 
+def _is_late(state: OperationState, event: Event) -> bool:
+    ended = state.status.is_terminal or state.status in (Status.PENDING, Status.READY)
+    return ended and event.attempt <= state.attempt
+
+
 def advance(state: OperationState | None, event: Event, *, trusted: bool = True) -> OperationState:
     """The state after an event. `state` is changed in place where there is one."""
     kind = event.kind
@@ -75,6 +82,8 @@ def advance(state: OperationState | None, event: Event, *, trusted: bool = True)
         return state
     status = None if state is None else state.status
     if state is not None and state.status.is_terminal and state.operation_type in _FROM_OUTSIDE:
+        return state
+    if state is not None and kind is EventKind.STARTED and _is_late(state, event):
         return state
     after = NEXT.get((status, kind))
     if after is None:

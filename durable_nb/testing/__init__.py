@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from durable_nb.testing.replay import ReplayDifference, check_replay
     from durable_nb.testing.runner import (
         DurableChildContextTestRunner,
+        DurableFunctionCloudTestRunner,
         DurableFunctionTestResult,
         DurableFunctionTestRunner,
     )
 
 _WHERE = {
     "DurableChildContextTestRunner": "durable_nb.testing.runner",
+    "DurableFunctionCloudTestRunner": "durable_nb.testing.runner",
     "DurableFunctionTestResult": "durable_nb.testing.runner",
     "DurableFunctionTestRunner": "durable_nb.testing.runner",
     "InvocationStatus": "durable_nb.sdk.lambda_service",
@@ -33,6 +35,7 @@ _WHERE = {
 
 __all__ = [
     "DurableChildContextTestRunner",
+    "DurableFunctionCloudTestRunner",
     "DurableFunctionTestResult",
     "DurableFunctionTestRunner",
     "InvocationStatus",

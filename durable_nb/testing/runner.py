@@ -473,6 +473,18 @@ class DurableChildContextTestRunner(DurableFunctionTestRunner):
         super().__init__(handler, skip_time=skip_time)
 
 
+class DurableFunctionCloudTestRunner:
+    """Runs functions that are deployed on the hosted service. There is no such service here, so it cannot be made.
+
+    The name is here so that test helpers which choose a runner by a setting can be imported after porting.
+    """
+
+    def __init__(self, function_name: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        raise DurableFunctionsTestError(
+            f"{function_name!r} cannot be tested on the hosted service from here: use DurableFunctionTestRunner(handler)"
+        )
+
+
 def _is_named(found: str | None, wanted: str | None) -> bool:
     return wanted is None or found in (wanted, f"{wanted} create callback id")
 
@@ -511,6 +523,7 @@ __all__ = [
     "CallbackOperation",
     "ContextOperation",
     "DurableChildContextTestRunner",
+    "DurableFunctionCloudTestRunner",
     "DurableFunctionTestResult",
     "DurableFunctionTestRunner",
     "ExecutionOperation",
