@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreU
 from durable_nb.settings import STORE_DIRECTORY, Settings
 
 if TYPE_CHECKING:
+    from durable_nb.journal import Pin
     from durable_nb.sdk._driver import Driver
 
 __all__ = ["Store", "Worker", "default_store", "driver_for", "find_store", "open_store", "shared_store"]
@@ -37,6 +40,8 @@ class Store:
     journal: Journal
     blobs: BlobStore
     markers: Markers
+    pin: Pin | None = None
+    """This process's share in the store; what others use is not collected."""
 
     @property
     def project(self) -> Path:
@@ -44,8 +49,12 @@ class Store:
         return self.place.parent
 
     def close(self) -> None:
-        """Close the journal."""
-        self.journal.close()
+        """Close the journal and let the share in the store go."""
+        try:
+            self.journal.close()
+        finally:
+            if self.pin is not None:
+                self.pin.close()
 
 
 def find_store(settings: Settings, folder: Path) -> Path:
@@ -75,8 +84,9 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
         StoreUnreadableError: there is none and `create` is False, or it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
-    from durable_nb.journal import FileMarkers, SqliteJournal
-    from durable_nb.snapshot import FileBlobStore, Keyring
+    from durable_nb.journal import FileMarkers, Pin, SqliteJournal
+    from durable_nb.journal._filesystem import is_network
+    from durable_nb.snapshot import FileBlobStore
 
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
@@ -88,9 +98,29 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
             _ignore_in_git(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
-    keyring = Keyring((settings or Settings.from_environment()).key)
-    journal = SqliteJournal(database, signer=lambda row: keyring.sign(row, "journal"))
-    return Store(directory, journal, FileBlobStore(directory / "blobs"), FileMarkers(directory / "started"))
+    signer, *trusts = signers(settings or Settings.from_environment())
+    try:
+        pin = Pin(directory)
+    except OSError as exc:
+        raise StoreUnreadableError(str(directory), str(exc)) from exc
+    try:
+        journal = SqliteJournal(database, signer=signer, trusts=trusts)
+        blobs = FileBlobStore(directory / "blobs", use_maps=not is_network(directory))
+    except BaseException:
+        pin.close()
+        raise
+    return Store(directory, journal, blobs, FileMarkers(directory / "started"), pin)
+
+
+def signers(settings: Settings) -> list[Callable[[bytes], bytes]]:
+    """What signs the rows of a journal, and after it what else is trusted."""
+    from durable_nb.snapshot import Keyring, signature
+
+    return [partial(_sign_row, signature, key) for key in Keyring(settings.key).trusted]
+
+
+def _sign_row(sign: Callable[[bytes, bytes, str], bytes], key: bytes, row: bytes) -> bytes:
+    return sign(key, row, "journal")
 
 
 def _make_directory(directory: Path) -> None:

@@ -9,7 +9,7 @@ from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
 from durable_nb.snapshot._scan import Problem, Scan, scan
-from durable_nb.snapshot._sign import Keyring, decode, encode, open_signed, seal
+from durable_nb.snapshot._sign import KeyFile, Keyring, decode, encode, open_signed, seal, signature
 from durable_nb.snapshot._tracker import Before, Delta, Tracker
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Delta",
     "FileBlobStore",
     "Group",
+    "KeyFile",
     "Keyring",
     "MemoryBlobStore",
     "Problem",
@@ -39,4 +40,5 @@ __all__ = [
     "scan",
     "seal",
     "settle_generators",
+    "signature",
 ]

@@ -39,6 +39,12 @@ _REMEMBER_FROM = 1 << 20
 _PARALLEL_FROM = 32 << 20
 """Bytes from which on a blob is hashed while it is being written."""
 
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+"""Bytes that this machine has: nothing larger is ever read into memory."""
+
+_TRASH = "trash"
+"""Folder of condemned blobs."""
+
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -185,7 +191,7 @@ class FileBlobStore(BlobStore):
 
     def _holds(self, address: str) -> bool:
         """True when the blob is there to stay: another process may have written it and died before it was synced."""
-        if not self.has(address):
+        if not self._exists(address):
             return False
         if address not in self._durable:
             with self._open(address) as (descriptor, _):
@@ -258,6 +264,8 @@ class FileBlobStore(BlobStore):
 
     def get(self, address: str) -> bytes:
         with self._open(address) as (descriptor, facts):
+            if facts[1] > _MEMORY:  # a file with holes costs its writer nothing
+                raise DamagedBlobError(address)
             data = bytearray(facts[1])
             _read_into(descriptor, memoryview(data))
         if address_of(data) != address:
@@ -291,6 +299,9 @@ class FileBlobStore(BlobStore):
             return view
 
     def has(self, address: str) -> bool:
+        return self._holds(address)
+
+    def _exists(self, address: str) -> bool:
         if address in self._damaged:
             return False  # so that it is written again
         try:
@@ -317,9 +328,52 @@ class FileBlobStore(BlobStore):
         with self._lock:
             self._verified.pop(address, None)
 
+    # --- collection ------------------------------------------------------------------------------------------
+    #
+    # A writer that finds a blob in place does not write it again, and commits the row that names it a moment later. So
+    # a blob that no row names is first *condemned*: moved where writers do not look for it and readers still do. It is
+    # purged when no such writer can be left, or spared when a row names it after all.
+
     def temporaries(self) -> Iterator[Path]:
         """Files that a killed writer left behind; collection removes the old ones."""
         return self.root.glob("tmp-*")
+
+    def condemn(self, address: str) -> None:
+        """Take a blob away from writers; readers still find it."""
+        trash = os.path.join(self.root, _TRASH)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(trash, 0o700)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._path(address), os.path.join(trash, address))
+        with self._lock:
+            self._verified.pop(address, None)
+            self._durable.discard(address)
+
+    def condemned(self) -> Iterator[tuple[str, float]]:
+        """Condemned blobs, and since when (seconds since the epoch)."""
+        for path in sorted(self.root.joinpath(_TRASH).glob("*")):
+            if len(path.name) == 64 and _HEX.issuperset(path.name):
+                yield path.name, path.lstat().st_ctime
+
+    def spare(self, address: str) -> None:
+        """Put a condemned blob back."""
+        if self._exists(address):
+            self.purge(address)
+        else:
+            os.makedirs(os.path.join(self.root, address[:2]), 0o700, exist_ok=True)
+            os.rename(self._trashed(address), self._path(address))
+            _sync_directory(os.path.join(self.root, address[:2]))
+            _sync_directory(self.root)
+
+    def purge(self, address: str) -> int:
+        """Remove a condemned blob for good; returns its size."""
+        path = self._trashed(address)
+        size = os.lstat(path).st_size
+        os.unlink(path)
+        return size
+
+    def _trashed(self, address: str) -> str:
+        return os.path.join(self.root, _TRASH, _checked(address))
 
     # --- verification ----------------------------------------------------------------------------------------
 
@@ -401,22 +455,13 @@ class FileBlobStore(BlobStore):
     @contextlib.contextmanager
     def _open(self, address: str) -> Iterator[tuple[int, _Facts]]:
         _checked(address)
-        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            folder = os.open(os.path.join(self.root, address[:2]), flags | getattr(os, "O_DIRECTORY", 0))
-        except FileNotFoundError:
-            raise MissingBlobError(address) from None
-        except OSError as exc:
-            raise DamagedBlobError(address) from exc
-        try:
-            try:
-                descriptor = os.open(address, flags, dir_fd=folder)
-            except FileNotFoundError:
-                raise MissingBlobError(address) from None
-            except OSError as exc:  # ELOOP: a symbolic link stands where the blob was
-                raise DamagedBlobError(address) from exc
-        finally:
-            os.close(folder)
+        # Not blocking: a pipe that stands where the blob was must not make anybody wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = self._descriptor(address[:2], address, flags)
+        if descriptor is None:
+            descriptor = self._descriptor(_TRASH, address, flags)
+        if descriptor is None:
+            raise MissingBlobError(address)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -424,6 +469,23 @@ class FileBlobStore(BlobStore):
             yield descriptor, _facts(status)
         finally:
             os.close(descriptor)
+
+    def _descriptor(self, folder: str, address: str, flags: int) -> int | None:
+        """The blob in one of the store's folders, or None. A symbolic link in either place is damage."""
+        try:
+            place = os.open(os.path.join(self.root, folder), flags | getattr(os, "O_DIRECTORY", 0))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise DamagedBlobError(address) from exc
+        try:
+            return os.open(address, flags, dir_fd=place)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:  # ELOOP: a symbolic link stands where the blob was
+            raise DamagedBlobError(address) from exc
+        finally:
+            os.close(place)
 
 
 def _facts(status: os.stat_result) -> _Facts:
