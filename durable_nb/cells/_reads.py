@@ -308,7 +308,8 @@ class _Reach:
             inner = _plain_attribute(value, attribute)
             if inner is not None:
                 self.value(inner, killed)
-        own = getattr(value, "__dict__", None)
+        # Asking a partial for `__dict__` would make one, and Python treats a partial that has one differently.
+        own = value.__reduce__()[2][3] if isinstance(value, functools.partial) else getattr(value, "__dict__", None)
         if isinstance(own, dict) and len(own) <= 200:
             self._each([v for v in own.values() if _may_hold_code(v)], killed)
 

@@ -229,7 +229,8 @@ def _partial(self: Encoder, value: functools.partial[Any]) -> None:
         self.encode(value.func)
         self.encode(value.args)
         self.encode(value.keywords)
-        self.encode(vars(value))
+        # Asking for `__dict__` would make one, and Python treats a partial that has one differently.
+        self.encode(value.__reduce__()[2][3])
 
 
 def _method(self: Encoder, value: types.MethodType) -> None:

@@ -439,6 +439,13 @@ class Tracker:
         """Pass over what may have changed, form the groups anew, and return those that changed."""
         broken = {id(self._groups[name]): self._groups[name] for name in [*look, *deleted] if name in self._groups}
         units: list[tuple[str, ...]] = []
+        streams = {
+            name
+            for group in broken.values()
+            if group.scan is not None and group.scan.changes_when_touched
+            for name in group.names
+            if name not in rebound
+        }
         for group in broken.values():
             self._forget(group)
             rest = tuple(name for name in group.names if name in bindings and name not in rebound)
@@ -456,7 +463,7 @@ class Tracker:
             scans.append(absorbed.scan if absorbed.scan is not None else self._scan(absorbed.names))
         changed = []
         for names, found in self._components(bindings, units, scans):
-            found = self._with_module_changes(names, found)
+            found = _with_spent(names, self._with_module_changes(names, found), streams)
             group = Group(names, found)
             old_names, old_state = states.get(names[0], ((), None))
             same = old_names == names and not rebound.intersection(names) and old_state == found.state
@@ -582,6 +589,19 @@ class Tracker:
         states = dict.fromkeys(group.names, (group.names, old))
         for changed in self._regroup(self.bindings(), group.names, set(), (), states):
             self._new_versions(changed, None, None)
+
+
+def _with_spent(names: tuple[str, ...], found: Scan, streams: set[str]) -> Scan:
+    """The scan, with a problem where the cell used up or closed a stream that an earlier cell had opened.
+
+    What is left could be stored; but on a fresh kernel the stream is made again, and only the cell itself uses it up.
+    """
+    spent = [name for name in names if name in streams]
+    if not spent or found.problems:
+        return found
+    why = "the cell used up, or closed, what an earlier one had opened"
+    problem = Problem(spent[0], "stream", spent[0], why, changes_when_touched=False)
+    return dataclasses.replace(found, problems=(problem,))
 
 
 def _is_shells(name: str) -> bool:
