@@ -169,7 +169,7 @@ class Badges:
         if cell is None:
             raise ValidationError("this kernel has not run that cell")
         if kind == "rerun":
-            session.force(cell.operation)
+            session.force(cell.identity)
         elif kind == "cancel" and cell.view is not None:
             cell.view.cancel()
         elif kind == "decide" and cell.options.name is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_nb.exceptions import ValidationError
@@ -100,7 +101,7 @@ class Manager:
         cell = self._cell(_one(arguments, "rerun STEP"))
         if cell.options.at_most_once:
             raise ValidationError(f"{cell.label!r} is at most once: use %durable resolve {cell.label} --again")
-        self._session.force(cell.operation)
+        self._session.force(cell.identity)
         print(f"{cell.label!r} runs the next time its cell is run")
 
     def do_forget(self, arguments: Sequence[str]) -> None:
@@ -149,7 +150,9 @@ class Manager:
         if home is None:
             return f"not durable: {self._session.no_home or 'no cell has needed the store yet'}"
         held = "" if home.ownership.ensure() else f"; held by {home.ownership.holder}, nothing is saved here"
-        return f"{home.record.name} in {home.store.place} (named by {home.named_by}){held}"
+        place, here = home.store.place, Path.cwd()
+        shown = place.relative_to(here) if place.is_relative_to(here) else place
+        return f"{home.record.name} in {shown} (named by {home.named_by}){held}"
 
     def _home(self) -> Home:
         self._session.open()

@@ -189,14 +189,15 @@ class Session:
         if self.outside_ran() or self._loose or left_by(frozenset(), self.world.is_user_file) is not None:
             self.tracker.invalidate(None)
         self.book.look_again()
-        if cell.operation in self._forced:
-            self._forced.discard(cell.operation)
+        if cell.identity in self._forced:
+            self._forced.discard(cell.identity)
             plan = Plan("run", "you asked for it (%durable rerun)", again=True)
         else:
             plan = self.planner.plan(cell)
         cell.reason, cell.difference = plan.reason, plan.difference
         cell.declared = plan.kind == "declare"
-        if plan.again and plan.record is not None and plan.record.runs_again is None:
+        # What cannot be stored is made again each time and keeps its lineage; anything else that runs once more does not.
+        if plan.again and (plan.record is None or plan.record.runs_again is None):
             cell.nonce = uuid.uuid4().hex
         return plan
 
@@ -515,9 +516,9 @@ class Session:
             raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
         return home.once.resolve(name, decision, lease=home.ownership.lease)
 
-    def force(self, operation: str) -> None:
-        """Run this cell the next time, whatever is recorded."""
-        self._forced.add(operation)
+    def force(self, identity: str) -> None:
+        """Run this cell the next time, whatever is recorded. Known by its source: not every client sends cell ids."""
+        self._forced.add(identity)
 
     def fault(self, cell: Cell | None, error: Exception) -> None:
         """A fault of ours: say so, with where, and let the user's cell be."""

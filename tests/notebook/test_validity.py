@@ -213,3 +213,13 @@ def test_old_history_still_serves_after_editing_back(bench: Bench) -> None:
     run = run_all(bench, ["x = len('a')", "y = x * 10"], probes=["y"])
     assert run.verdicts == ["replayed", "replayed"]
     assert run.probes == {"y": "10"}
+
+
+def test_a_forced_run_makes_a_new_value_and_its_readers_run(bench: Bench) -> None:
+    cells = ["import uuid\nclass Box:\n    def __reduce__(self): return (Box.of, (self.v,))\n    @staticmethod\n    def of(v):\n        b = Box(); b.v = v; return b", "box = Box.of(uuid.uuid4().hex)", "got = box.v"]
+    first = run_all(bench, cells, probes=["got == box.v"])
+    assert first.probes == {"got == box.v": "True"}
+    forced = [cells[0], "%%durable_step --force\n" + cells[1], cells[2]]
+    run = run_all(bench, forced, probes=["got == box.v"])
+    assert run.verdicts[1:] == ["executed", "executed"]
+    assert run.probes == {"got == box.v": "True"}
