@@ -109,7 +109,6 @@ class Cell:
     report: Report | None = None
     reason: str = ""
     difference: tuple[str, ...] = ()
-    nonce: str | None = None
     number: int | None = None
     """The number of its prompt."""
     plan: Any = None

@@ -53,7 +53,9 @@ class Committer:
         after = ProcessState.capture()
         inputs = self._inputs(cell, observed, after, items)
         mark = fingerprint(inputs)
-        nonce = uuid.uuid4().hex if not cell.managed else cell.nonce
+        # A value without a canonical content is itself only as long as it is stored: each real run makes another one.
+        # Declarations make the same each time, and what cannot be stored is not told apart (see `Tracker.after`).
+        nonce = None if cell.declared else uuid.uuid4().hex
         reads = cell.reads
         assert reads is not None
         delta = session.tracker.after(

@@ -53,8 +53,6 @@ class Plan:
     record: Record | None = None
     difference: tuple[str, ...] = ()
     verdict: Verdict | None = None
-    again: bool = False
-    """A completed run exists and is not given back: what the cell makes now is another value."""
 
 
 class Planner:
@@ -84,11 +82,10 @@ class Planner:
         if options.at_most_once:
             return self._at_most_once(cell, home)
         records = self._records(cell, home)
-        again = bool(records)
         if options.force:
-            return Plan("run", "it was asked to run (--force)", again=again)
+            return Plan("run", "it was asked to run (--force)")
         if options.mode == "always":
-            return Plan("run", "it is marked to run always", again=again)
+            return Plan("run", "it is marked to run always")
         return self._ordinary(cell, records)
 
     def _records(self, cell: Cell, home: Home) -> list[Record]:
@@ -105,9 +102,9 @@ class Planner:
             if difference is None:
                 lost = self._files(record)
                 if lost is not None:
-                    return Plan("run", lost, record, again=True)
+                    return Plan("run", lost, record)
                 if record.runs_again is not None:
-                    return Plan("run", record.runs_again, record, again=True)
+                    return Plan("run", record.runs_again, record)
                 return Plan("replay", "nothing it depends on has changed", record)
             nearest = nearest or record
         if nearest is not None:

@@ -18,7 +18,6 @@ import os
 import sys
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -191,14 +190,11 @@ class Session:
         self.book.look_again()
         if cell.identity in self._forced:
             self._forced.discard(cell.identity)
-            plan = Plan("run", "you asked for it (%durable rerun)", again=True)
+            plan = Plan("run", "you asked for it (%durable rerun)")
         else:
             plan = self.planner.plan(cell)
         cell.reason, cell.difference = plan.reason, plan.difference
         cell.declared = plan.kind == "declare"
-        # What cannot be stored is made again each time and keeps its lineage; anything else that runs once more does not.
-        if plan.again and (plan.record is None or plan.record.runs_again is None):
-            cell.nonce = uuid.uuid4().hex
         return plan
 
     def analyse(self, cell: Cell) -> None:

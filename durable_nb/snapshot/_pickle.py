@@ -16,7 +16,6 @@ pass itself refers to when it ends is dropped.
 
 from __future__ import annotations
 
-import abc
 import pickle
 import sys
 import types
@@ -29,7 +28,7 @@ from typing import Any
 from cloudpickle import cloudpickle
 
 from durable_nb.snapshot import _handles, _hooks, _sets, _streams
-from durable_nb.snapshot._definitions import Definitions, class_parts, has_abc_registrations, importable
+from durable_nb.snapshot._definitions import Definitions, class_parts, importable, registrations
 from durable_nb.snapshot._kinds import (
     ATOMS,
     Kind,
@@ -266,9 +265,9 @@ class GroupPickler(pickle.Pickler):
             return f"d:{name}"
         self.seen_classes.add(id(value))
         state, gone = self.definitions.class_state(value)
-        if has_abc_registrations(value):
-            registered = [reference() for reference in abc._get_dump(value)[0]]  # type: ignore[attr-defined]
-            state[REGISTERED] = sorted((cls for cls in registered if cls is not None), key=full_name)
+        registered = registrations(value)
+        if registered:
+            state[REGISTERED] = sorted(registered, key=full_name)
         return ("c", name, state, gone) if state or gone else f"d:{name}"
 
     def _linked_id(self, value: Any) -> str:
@@ -382,6 +381,8 @@ class GroupPickler(pickle.Pickler):
         if not isinstance(made, tuple) or not 2 <= len(made) <= 6:
             raise CannotStore("its __reduce__ gives no valid answer")
         self.custom.setdefault(kind)
+        if hasattr(kind, "__del__") and self.definitions.owns(kind):
+            raise CannotStore("its class has a __del__, which would run once more when a replay puts it away")
         if self.shared is None and self._is_hooked(kind):
             self._look_beside(value, made)
         return made
@@ -390,7 +391,9 @@ class GroupPickler(pickle.Pickler):
         """Whether a notebook class pickles its instances by code of its own."""
         found = self._hooked.get(kind)
         if found is None:
-            found = self._hooked[kind] = not default_reduce(kind) and self.definitions.owns(kind)
+            # An enumeration pickles its members by value, and the class itself makes them again.
+            own = not default_reduce(kind) and not issubclass(kind, enum.Enum)
+            found = self._hooked[kind] = own and self.definitions.owns(kind)
         return found
 
     def _look_beside(self, value: Any, made: tuple[Any, ...]) -> None:

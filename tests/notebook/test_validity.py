@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.notebook.harness import Bench, Run, run_all
+from tests.notebook.harness import Bench, Kernel, Run, run_all
 
 pytestmark = pytest.mark.kernel
 
@@ -223,3 +223,15 @@ def test_a_forced_run_makes_a_new_value_and_its_readers_run(bench: Bench) -> Non
     run = run_all(bench, forced, probes=["got == box.v"])
     assert run.verdicts[1:] == ["executed", "executed"]
     assert run.probes == {"got == box.v": "True"}
+
+
+def test_a_value_that_was_made_anew_is_not_taken_for_the_old_one(bench: Bench) -> None:
+    make = "import uuid\nclass Box:\n    def __reduce__(self): return (Box.of, (self.v,))\n    @staticmethod\n    def of(v):\n        b = Box(); b.v = v; return b"
+    cells = [make, "%%durable_step box\nbox = Box.of(uuid.uuid4().hex)", "got = box.v"]
+    run_all(bench, cells, env={"DURABLE_NB_EXECUTION": "a"})
+    with Kernel(bench, env={"DURABLE_NB_EXECUTION": "a"}) as kernel:
+        kernel.run(cells[0])
+        kernel.run("%durable forget box")
+        assert kernel.run(cells[1]).verdict == "executed"
+        assert kernel.run(cells[2]).verdict == "executed"
+        assert kernel.value("got == box.v") == "True"
