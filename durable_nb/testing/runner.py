@@ -481,7 +481,7 @@ class DurableFunctionCloudTestRunner:
 
     def __init__(self, function_name: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         raise DurableFunctionsTestError(
-            f"{function_name!r} cannot be tested on the hosted service from here: use DurableFunctionTestRunner(handler)"
+            f"{function_name!r}: the hosted service cannot be reached from here, use DurableFunctionTestRunner(handler)"
         )
 
 
