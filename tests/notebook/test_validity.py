@@ -216,7 +216,11 @@ def test_old_history_still_serves_after_editing_back(bench: Bench) -> None:
 
 
 def test_a_forced_run_makes_a_new_value_and_its_readers_run(bench: Bench) -> None:
-    cells = ["import uuid\nclass Box:\n    def __reduce__(self): return (Box.of, (self.v,))\n    @staticmethod\n    def of(v):\n        b = Box(); b.v = v; return b", "box = Box.of(uuid.uuid4().hex)", "got = box.v"]
+    cells = [
+        "import uuid\nclass Box:\n    def __reduce__(self): return (Box.of, (self.v,))\n    @staticmethod\n    def of(v):\n        b = Box(); b.v = v; return b",
+        "box = Box.of(uuid.uuid4().hex)",
+        "got = box.v",
+    ]
     first = run_all(bench, cells, probes=["got == box.v"])
     assert first.probes == {"got == box.v": "True"}
     forced = [cells[0], "%%durable_step --force\n" + cells[1], cells[2]]
