@@ -16,6 +16,7 @@ pass itself refers to when it ends is dropped.
 
 from __future__ import annotations
 
+import enum
 import pickle
 import sys
 import types
