@@ -268,7 +268,8 @@ class Definitions:
         if not isinstance(value, type) or not self.owns(value) or id(value) in self._busy:
             return name
         state, gone = self.class_state(value)
-        if not state and not gone:
+        registered = [self.refer(cls) for cls in registrations(value)]
+        if not state and not gone and not registered:
             return name
         self._busy[id(value)] = len(self._busy)
         try:
@@ -278,6 +279,7 @@ class Definitions:
                 encoder.text(attribute)
                 encoder.encode(content)
             encoder.encode(gone)
+            encoder.encode(sorted(registered))
         finally:
             del self._busy[id(value)]
         return encoder.hexdigest()
@@ -448,6 +450,9 @@ def default_filename(source: str) -> str:
     return filename
 
 
-def has_abc_registrations(cls: type) -> bool:
-    """True when somebody registered virtual subclasses."""
-    return isinstance(cls, abc.ABCMeta) and bool(abc._get_dump(cls)[0])  # type: ignore[attr-defined]
+def registrations(cls: type) -> list[type]:
+    """The virtual subclasses that somebody registered."""
+    if not isinstance(cls, abc.ABCMeta):
+        return []
+    references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]
+    return [found for reference in references if (found := reference()) is not None]

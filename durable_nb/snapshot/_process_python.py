@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._process_part import Part, packed, unpacked
 
@@ -26,7 +27,7 @@ _IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SH
 
 def looks_secret(name: str) -> bool:
     """True for names of variables whose values are never written."""
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None or is_listed_secret(name)
 
 
 class Warnings(Part):
@@ -284,19 +285,72 @@ class Umask(Part):
 
 
 class Logging(Part):
+    """Levels and switches of loggers; handlers are no data: a cell that adds one of its own runs again."""
+
     name = "<logging>"
 
+    def __init__(self) -> None:
+        self.start: dict[str, Any] = {}
+
+    def note_start(self) -> None:
+        self.start = _loggers()
+
     def read(self) -> Any:
-        now = (logging.root.level, logging.root.manager.disable)
-        return None if now == (logging.WARNING, 0) else now
+        now = _loggers()
+        changed = {}
+        for name in {*now, *self.start}:
+            usual = self.start.get(name, _USUAL_LOGGER)
+            if now.get(name, _USUAL_LOGGER) != usual:
+                changed[name] = now.get(name, _USUAL_LOGGER)
+        return dict(sorted(changed.items())) or None
+
+    def delta(self, before: Any, after: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {"value": packed(after)}
+        for name, state in after.items():
+            # Packages set handlers when they are imported, which every process does by itself.
+            imported = name.partition(".")[0] in sys.modules
+            if not imported and state[3] != (before or self.start).get(name, _USUAL_LOGGER)[3]:
+                label = "the root logger" if not name else f"the logger {name!r}"
+                found["again"] = f"it changed the handlers of {label}, which only running it again brings about"
+        return found
 
     def write(self, value: Any) -> None:
-        level, disabled = unpacked(value)
-        logging.root.setLevel(level)
-        logging.disable(disabled)
+        chosen = unpacked(value)
+        for name in self.read() or {}:
+            if name not in chosen:
+                _set_logger(name, self.start.get(name, _USUAL_LOGGER))
+        for name, state in chosen.items():
+            _set_logger(name, state)
 
     def reset(self) -> None:
-        self.write(packed((logging.WARNING, 0)))
+        self.write(packed({}))
+
+
+_USUAL_LOGGER = (logging.NOTSET, True, False, ())
+_DISABLE = "\0disable"
+
+
+def _loggers() -> dict[str, Any]:
+    """Level, propagation, switch and kinds of handlers of every logger that is not as a new one is."""
+    found: dict[str, Any] = {_DISABLE: (logging.root.manager.disable, True, False, ())}
+    for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
+        if isinstance(logger, logging.Logger):
+            kinds = tuple(_kind(each) for each in logger.handlers if not isinstance(each, logging.NullHandler))
+            found[name] = (logger.level, logger.propagate, logger.disabled, kinds)
+    return {name: state for name, state in found.items() if state != _USUAL_LOGGER}
+
+
+def _kind(handler: logging.Handler) -> str:
+    return f"{type(handler).__module__}.{type(handler).__qualname__} {handler.level}"
+
+
+def _set_logger(name: str, state: Any) -> None:
+    if name == _DISABLE:
+        logging.disable(state[0])
+        return
+    logger = logging.getLogger(name or None)
+    logger.setLevel(state[0])
+    logger.propagate, logger.disabled = state[1], state[2]
 
 
 class RecursionLimit(Part):

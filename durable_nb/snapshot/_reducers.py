@@ -104,6 +104,7 @@ def _reduce_builtin(self: GroupPickler, value: Any) -> Any:
 
 def _reduce_logger(self: GroupPickler, value: Any) -> Any:
     self.references.add(id(value))
+    self.modules.add("logging")
     return (logging.getLogger, (value.name,)) if value.name != "root" else (logging.getLogger, ())
 
 
