@@ -33,6 +33,10 @@ class StoreError(DurableExecutionsError):
     """Root of what can be wrong with a store."""
 
 
+def _is_damage(why: str) -> bool:
+    return "malformed" in why or "not a database" in why
+
+
 class StoreUnreadableError(StoreError):
     """Raised when a store cannot be opened."""
 
@@ -41,7 +45,8 @@ class StoreUnreadableError(StoreError):
         self.place, self.why = place, why
 
     def __str__(self) -> str:
-        return f"cannot open the store {self.place}: {self.why}"
+        cure = "; to keep what can be read of it: durable-nb verify --repair" if _is_damage(self.why) else ""
+        return f"cannot open the store {self.place}: {self.why}{cure}"
 
 
 class StoreVersionError(StoreError):

@@ -98,7 +98,7 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
             _ignore_in_git(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
-    signer, *trusts = signers(settings or Settings.from_environment())
+    signer, *trusts = _signers(settings or Settings.from_environment())
     try:
         pin = Pin(directory)
     except OSError as exc:
@@ -112,7 +112,7 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
     return Store(directory, journal, blobs, FileMarkers(directory / "started"), pin)
 
 
-def signers(settings: Settings) -> list[Callable[[bytes], bytes]]:
+def _signers(settings: Settings) -> list[Callable[[bytes], bytes]]:
     """What signs the rows of a journal, and after it what else is trusted."""
     from durable_nb.snapshot import Keyring, signature
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
 STORE_DIRECTORY = ".durable"
@@ -33,16 +36,37 @@ class Settings:
     restore_file_limit: int = 16 * 1024 * 1024
     """Bytes. A file that a cell wrote is kept for restoring up to this size."""
 
+    store_limit: str | None = None
+    """Size (`20GB`) that the store may have; the oldest checkpoints go when it has more. None: no limit."""
+
+    store_days: str | None = None
+    """Days that a replaced checkpoint is kept; None: as long as there is room."""
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings as `DURABLE_NB_STORE`, `DURABLE_NB_EXECUTION` and `DURABLE_NB_KEY` give them."""
+        """Settings as the variables `DURABLE_NB_STORE`, `DURABLE_NB_KEY` and the like give them."""
         env = os.environ if environ is None else environ
         return cls(
             store=env.get("DURABLE_NB_STORE") or None,
             execution=env.get("DURABLE_NB_EXECUTION") or None,
             key=env.get("DURABLE_NB_KEY") or None,
+            store_limit=env.get("DURABLE_NB_STORE_LIMIT") or None,
+            store_days=env.get("DURABLE_NB_STORE_DAYS") or None,
         )
 
     def store_for(self, folder: Path) -> str:
         """The store of a notebook in `folder`."""
         return self.store or str(folder / STORE_DIRECTORY)
+
+
+def is_listed_secret(name: str) -> bool:
+    """Whether the user's list says that the value of this name or variable is never written.
+
+    The list is `DURABLE_NB_SECRETS`: names or patterns (`*_dsn`), separated by commas or spaces.
+    """
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _patterns(os.environ.get("DURABLE_NB_SECRETS", "")))
+
+
+@lru_cache(maxsize=8)
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(part.lower() for part in re.split(r"[,\s]+", text) if part)

@@ -15,7 +15,11 @@ from durable_nb.exceptions import DurableExecutionsError
 
 __all__ = ["main"]
 
-VERBS = ("run", "plan", "ls", "show", "why", "resolve", "forget", "verify", "invoke", "worker", "callback", "cancel")
+VERBS = (
+    *("run", "plan", "ls", "show", "why", "resolve", "forget"),
+    *("verify", "gc", "trust", "key"),
+    *("invoke", "worker", "callback", "cancel"),
+)
 """Modules of this package that have a `register(app)`, in the order of the help text."""
 
 

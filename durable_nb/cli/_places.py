@@ -20,7 +20,7 @@ from durable_nb.history import ExecutionView, History
 from durable_nb.runtime import Store, find_store, open_store
 from durable_nb.settings import STORE_DIRECTORY, Settings
 
-__all__ = ["find_execution", "forget_ordinary", "opened", "owned", "store_environment"]
+__all__ = ["find_execution", "forget_ordinary", "opened", "owned", "place_of", "store_environment"]
 
 _LEASE_SECONDS = 30.0
 
@@ -31,7 +31,8 @@ def store_environment(option: str | None) -> dict[str, str]:
     return {} if text is None else {"DURABLE_NB_STORE": str(find_store(Settings(store=text), Path.cwd()))}
 
 
-def _place(option: str | None, subject: str | None) -> Path:
+def place_of(option: str | None, subject: str | None) -> Path:
+    """The directory of the store that is meant, whether or not there is one."""
     settings = Settings.from_environment()
     if option is not None:
         settings = replace(settings, store=option)
@@ -50,7 +51,7 @@ def _place(option: str | None, subject: str | None) -> Path:
 @contextmanager
 def opened(option: str | None, subject: str | None = None) -> Iterator[Store]:
     """The store that is meant, which must exist: reading commands never make one."""
-    place = _place(option, subject)
+    place = place_of(option, subject)
     if not place.is_dir():
         raise Complaint(f"there is no store at {place}: name one with --store, or name a notebook that has run")
     store = open_store(place, create=False)
@@ -96,7 +97,7 @@ def owned(journal: Journal, execution: ExecutionView) -> Iterator[Lease]:
 
 def forget_ordinary(option: str | None, notebook: Path, execution: str | None) -> int:
     """Forget the cells of a notebook except the at-most-once ones; returns how many. No store: nothing to forget."""
-    place = _place(option, str(notebook))
+    place = place_of(option, str(notebook))
     if not (place / "journal.db").exists():
         return 0
     with opened(option, str(notebook)) as store:

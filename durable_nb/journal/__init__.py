@@ -3,7 +3,17 @@
 from durable_nb.journal._markers import FileMarkers
 from durable_nb.journal._memory import MemoryJournal
 from durable_nb.journal._pin import Pin
+from durable_nb.journal._repair import Salvage, complaints, salvage
 from durable_nb.journal._sqlite import SqliteJournal
 from durable_nb.journal._wrapper import JournalWrapper
 
-__all__ = ["FileMarkers", "JournalWrapper", "MemoryJournal", "Pin", "SqliteJournal"]
+__all__ = [
+    "FileMarkers",
+    "JournalWrapper",
+    "MemoryJournal",
+    "Pin",
+    "Salvage",
+    "SqliteJournal",
+    "complaints",
+    "salvage",
+]

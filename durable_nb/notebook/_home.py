@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from durable_nb.events import ExecutionRecord
-from durable_nb.exceptions import StoreError
+from durable_nb.exceptions import DurableExecutionsError, StoreError
 from durable_nb.notebook._execution import ANONYMOUS, Notebook, Ownership, locate, marker_name, project_of, resolve
 from durable_nb.notebook._once import OnceSteps
 from durable_nb.notebook._records import CellJournal
@@ -97,6 +97,18 @@ def open_home(location: Location, settings: Settings, *, use: str | None = None)
     except BaseException:
         store.close()
         raise
+
+
+def keep_small(store: Store, settings: Settings, warn: Callable[[str], None]) -> None:
+    """Bring the store into the budget that the environment sets, at most once a day and before anything is replayed."""
+    if settings.store_limit is None and settings.store_days is None:
+        return
+    from durable_nb.maintenance import budget_of, collect_if_due
+
+    try:
+        collect_if_due(store, budget_of(settings))
+    except (DurableExecutionsError, OSError) as exc:
+        warn(f"the store was not brought into its budget: {exc}")
 
 
 def _in_store(store: Store, location: Location, settings: Settings, use: str | None) -> Home:

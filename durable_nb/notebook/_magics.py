@@ -25,6 +25,7 @@ HELP = """\
 %durable use NAME              write to the execution of this name from now on
 %durable on | off              make cells durable again | leave them alone
 %durable verify                check every stored byte
+%durable gc                    remove what no checkpoint needs
 %durable help                  this text
 STEP is a step's name, the number of its prompt (3 for In[3]), or the start of its source."""
 

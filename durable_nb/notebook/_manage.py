@@ -88,11 +88,25 @@ class Manager:
 
     def do_verify(self, arguments: Sequence[str]) -> None:
         """Check every stored byte that a checkpoint names."""
-        from durable_nb.notebook._store_care import verify
+        from durable_nb.maintenance import check
 
         _none(arguments)
-        for line in verify(self._home().store):
-            print(line)
+        found = check(self._home().store)
+        for finding in found.findings:
+            print(finding)
+        print(f"{'all right' if found.good else 'NOT all right'}: {found.records} records, {found.blobs} blobs")
+
+    def do_gc(self, arguments: Sequence[str]) -> None:
+        """Remove what no checkpoint needs; old checkpoints go when a limit is set."""
+        from durable_nb.maintenance import budget_of, collect, store_size
+
+        _none(arguments)
+        store = self._home().store
+        done = collect(store, budget_of(self._session.settings))
+        megabytes = store_size(store.place) / 1e6
+        print(f"{done.records} records and {done.blobs} blobs went; the store has {megabytes:.1f} MB")
+        if done.waiting:
+            print(f"{done.waiting} blobs go when no other process has the store open, or in an hour")
 
     # --- acting ----------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from durable_nb.notebook._capture import Tee
 from durable_nb.notebook._cell import Cell, Request
 from durable_nb.notebook._context import LazyContext
 from durable_nb.notebook._errors import StaleFileError, error_info
-from durable_nb.notebook._home import Home, Location, find_location, open_home
+from durable_nb.notebook._home import Home, Location, find_location, keep_small, open_home
 from durable_nb.notebook._inputs import InputBook
 from durable_nb.notebook._left import left_by, running_work
 from durable_nb.notebook._plan import Plan, Planner
@@ -135,6 +135,7 @@ class Session:
             self.home = open_home(self._location, self.settings, use=self._use)
             for record in self.home.cells.with_files():
                 world.ledger.remember(states_of(record.files), owner=record.event.operation_id)
+            keep_small(self.home.store, self.settings, self.warn)
         except (DurableExecutionsError, OSError) as exc:
             self.close()
             self.no_home = str(exc)

@@ -338,6 +338,12 @@ class FileBlobStore(BlobStore):
         """Files that a killed writer left behind; collection removes the old ones."""
         return self.root.glob("tmp-*")
 
+    def places(self, address: str) -> Iterator[Path]:
+        """The files that a blob has."""
+        for name in (self._path(address), self._trashed(address)):
+            if os.path.lexists(name):
+                yield Path(name)
+
     def condemn(self, address: str) -> None:
         """Take a blob away from writers; readers still find it."""
         trash = os.path.join(self.root, _TRASH)

@@ -14,6 +14,7 @@ from typing import Any
 
 import xxhash
 
+from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot import _digest
 from durable_nb.snapshot._buffers import address_of_memory
 from durable_nb.snapshot._deep import deeply

@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "events", "running"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
-    ("history", "runtime", "foresight"),
+    ("history", "runtime", "maintenance", "foresight"),
     ("widgets", "distributed", "testing"),
     ("notebook", "cli"),
 )
@@ -35,7 +35,12 @@ ONLY: dict[str, set[str]] = {
     "widgets": {"history"},
     "distributed": {"abc", "runtime"},
 }
-BESIDE = {("exceptions", "events"), ("events", "exceptions"), ("abc", "settings")}
+BESIDE = {
+    ("exceptions", "events"),
+    ("events", "exceptions"),
+    ("abc", "settings"),
+    ("maintenance", "runtime"),
+}
 
 HEAVY = {
     "IPython",

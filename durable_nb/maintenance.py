@@ -1,0 +1,533 @@
+"""The care of a store: check it, repair it, trust it, keep it small. The command line and `%durable` call this.
+
+**Check** reads everything back: SQLite's integrity check, the signature of every row, the content of every blob.
+
+**Repair** never deletes. Damaged blobs are moved to `quarantine/`; a damaged database is moved there whole, and what
+can be read of it goes into a new one, row by row with its signatures. Markers of at-most-once steps are not touched:
+they are what is left when a journal loses its memory. Nobody else may have the store open meanwhile.
+
+**Trust** signs rows as they stand, because a person says so. Blobs need no signature: rows name them by their content.
+
+**Collection** works in two steps, because a writer that finds a blob in place does not write it again and commits
+the row that names it a moment later.
+1. Records are pruned: never the last word about an at-most-once step, never anything of an execution that a live
+   process holds, never an unfinished handler. The oldest superseded records go first, then the oldest completed cells.
+2. Blobs that no row names are purged when no other process has the store open; else they are *condemned*: moved
+   aside, where writers do not look and readers do. A condemned blob that a row names after all is spared; one that has
+   been condemned for an hour is purged. A map of a blob that is removed stays valid: the system keeps its pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+from durable_nb.abc import BlobStore, Lease
+from durable_nb.events import CELL, EventKind, ExecutionRecord, StoredEvent
+from durable_nb.exceptions import (
+    DamagedBlobError,
+    LeaseHeldError,
+    MissingBlobError,
+    StoreError,
+    ValidationError,
+)
+from durable_nb.runtime import Store, open_store
+from durable_nb.settings import Settings
+
+__all__ = [
+    "Budget",
+    "Collected",
+    "Finding",
+    "Findings",
+    "Trusted",
+    "budget_of",
+    "check",
+    "collect",
+    "collect_if_due",
+    "repair",
+    "size_of",
+    "store_size",
+    "trust",
+    "untrusted",
+]
+
+_LEASE_SECONDS = 30.0
+_GRACE_SECONDS = 3600.0
+"""How long a condemned blob or a writer's temporary file is kept while others have the store open."""
+
+_AUTOMATIC_EVERY = 24 * 3600.0
+_DATABASE = "journal.db"
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: str
+    """`database`, `damaged record`, `untrusted`, `damaged blob`, `missing blob`."""
+    what: str
+
+    def __str__(self) -> str:
+        return _SENTENCES[self.kind].format(self.what)
+
+
+_SENTENCES = {
+    "database": "the database is damaged: {}; durable-nb verify --repair keeps what can be read of it",
+    "damaged record": "damaged record: {}; it is ignored, and its cell runs again",
+    "untrusted": "not signed with your key: {}; it will run again (see durable-nb trust)",
+    "damaged blob": "damaged blob {}; the cells that need it will run again",
+    "missing blob": "missing blob {}; the cells that need it will run again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check has read, and what was wrong."""
+
+    findings: tuple[Finding, ...] = ()
+    executions: int = 0
+    records: int = 0
+    blobs: int = 0
+    nbytes: int = 0
+    unused: int = 0
+    """Blobs that no record names: `durable-nb gc` removes them."""
+
+    @property
+    def good(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.findings
+
+    def of(self, kind: str) -> list[str]:
+        """What was found of one kind."""
+        return [finding.what for finding in self.findings if finding.kind == kind]
+
+
+def check(store: Store) -> Findings:
+    """Read everything back."""
+    from durable_nb.journal import complaints
+
+    found = [Finding("database", line) for line in complaints(store.place / _DATABASE)]
+    records = executions = 0
+    with contextlib.suppress(StoreError):  # told already, as damage of the database
+        for record in store.journal.executions():
+            executions += 1
+            for stored in store.journal.read(record.execution_id):
+                records += 1
+                found += _finding(record, stored)
+    needed: set[str] = set()
+    with contextlib.suppress(StoreError):
+        needed = store.journal.blob_refs()
+    present = set(store.blobs.addresses())
+    total = 0
+    for address in sorted(present | needed):
+        try:
+            store.blobs.get(address)  # verifies; one blob at a time is in memory
+            total += store.blobs.size(address)
+        except DamagedBlobError:
+            found.append(Finding("damaged blob", address))
+        except MissingBlobError:
+            found.append(Finding("missing blob", address))
+    return Findings(tuple(found), executions, records, len(present), total, len(present - needed))
+
+
+def _finding(record: ExecutionRecord, stored: StoredEvent) -> list[Finding]:
+    event = stored.event
+    if "damaged" in event.details and event.kind is EventKind.NOTE and not stored.trusted:
+        return [Finding("damaged record", f"{record.name}: number {stored.sequence} ({event.details['damaged']})")]
+    if not stored.trusted:
+        label = event.name or event.details.get("label") or event.kind.value.lower()
+        return [Finding("untrusted", f"{record.name}: {label}")]
+    return []
+
+
+# --- repair -----------------------------------------------------------------------------------------------------------
+
+
+def repair(place: Path, *, settings: Settings | None = None) -> Iterator[str]:
+    """Move what is damaged out of the way, and keep the rest; one line for each thing done.
+
+    Raises:
+        StoreError: another process has the store open.
+    """
+    from durable_nb.journal import Pin
+
+    pin = Pin(place)
+    try:
+        with pin.alone() as alone:
+            if not alone:
+                raise StoreError(f"the store {place} is open in another process: stop that kernel or worker first")
+            yield from _repair_database(place)
+    finally:
+        pin.close()
+    yield from _repair_blobs(place, settings)
+
+
+def _repair_database(place: Path) -> Iterator[str]:
+    from durable_nb.journal import complaints, salvage
+
+    database = place / _DATABASE
+    wrong = complaints(database) if database.exists() else []
+    if not wrong:
+        return
+    folder = _quarantine(place)
+    for name in (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm"):
+        if (place / name).exists():
+            os.rename(place / name, folder / name)
+    fresh = folder / "salvaged.db"
+    kept = salvage(folder / _DATABASE, fresh)
+    # The new journal gets its name only when it is whole, so that a crash here leaves no half of one.
+    os.rename(fresh, database)
+    _sync(place)
+    yield f"the database was damaged ({wrong[0]}): it is in {folder} now"
+    yield f"{kept.events} records of {kept.executions} executions could be kept; cells without one run again"
+
+
+def _repair_blobs(place: Path, settings: Settings | None) -> Iterator[str]:
+    store = open_store(place, settings=settings, create=False)
+    try:
+        blobs = _files(store.blobs)
+        damaged = check(store).of("damaged blob")
+        if not damaged:
+            return
+        folder = _quarantine(place)
+        for address in damaged:
+            for path in blobs.places(address):
+                os.rename(path, folder / path.name)
+            yield f"damaged blob {address[:16]}… is in {folder} now; the cells that need it run again"
+        _sync(place)
+    finally:
+        store.close()
+
+
+def _quarantine(place: Path) -> Path:
+    """A new folder for what is damaged."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    parent = place / "quarantine"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    for number in range(1000):
+        folder = parent / (stamp if number == 0 else f"{stamp}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            _sync(parent)
+            return folder
+    raise StoreError(f"there are too many folders in {parent}")
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- trust ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Records that are not signed with a key of this user, by execution."""
+
+    by_execution: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    """Execution id to its name and the numbers of the records."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(len(numbers) for _, numbers in self.by_execution.values())
+
+
+def untrusted(store: Store) -> Trusted:
+    """What would be trusted: records that are whole and not signed with a key of this user or team."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for record in store.journal.executions():
+        numbers = tuple(
+            stored.sequence
+            for stored in store.journal.read(record.execution_id)
+            if not stored.trusted and "damaged" not in stored.event.details
+        )
+        if numbers:
+            found[record.execution_id] = (record.name, numbers)
+    return Trusted(found)
+
+
+def trust(store: Store, chosen: Trusted) -> int:
+    """Sign these records with the user's key. From then on their values are loaded, which can run any code in them."""
+    journal = cast("_Signing", store.journal)
+    return sum(journal.resign(execution, numbers) for execution, (_, numbers) in chosen.by_execution.items())
+
+
+class _Signing(Protocol):
+    def resign(self, execution_id: str, sequences: tuple[int, ...]) -> int: ...
+
+    def shrink(self) -> None: ...
+
+
+# --- collection -------------------------------------------------------------------------------------------------------
+
+
+class _Files(Protocol):
+    """What collection asks of blobs in files."""
+
+    def addresses(self) -> Iterator[str]: ...
+    def size(self, address: str) -> int: ...
+    def places(self, address: str) -> Iterator[Path]: ...
+    def temporaries(self) -> Iterator[Path]: ...
+    def condemn(self, address: str) -> None: ...
+    def condemned(self) -> Iterator[tuple[str, float]]: ...
+    def spare(self, address: str) -> None: ...
+    def purge(self, address: str) -> int: ...
+
+
+def _files(blobs: BlobStore) -> _Files:
+    if not hasattr(blobs, "condemn"):
+        raise StoreError("this store keeps its blobs elsewhere: it is collected there")
+    return cast("_Files", blobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much is kept."""
+
+    max_bytes: int | None = None
+    """Bytes of the whole store; None: no limit."""
+    max_days: float | None = None
+    """Days after which a record that is not the newest of its cell goes; None: they are kept."""
+    keep: int = 20
+    """Completed runs kept of one cell, so that editing back and forth still replays."""
+
+
+_UNITS = {"": 0, "b": 0, "k": 3, "kb": 3, "m": 6, "mb": 6, "g": 9, "gb": 9, "t": 12, "tb": 12}
+
+
+def size_of(text: str) -> int:
+    """`500 MB`, `20G`, `1000000`: bytes.
+
+    Raises:
+        ValidationError: it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].lower() not in _UNITS:
+        raise ValidationError(f"{text!r} is no size: write for example 500MB or 20GB")
+    return int(float(found[1]) * 10 ** _UNITS[found[2].lower()])
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The budget that the environment sets.
+
+    Raises:
+        ValidationError: a limit is no size, or no number.
+    """
+    days = settings.store_days
+    try:
+        max_days = None if days is None else float(days)
+    except ValueError:
+        raise ValidationError(f"DURABLE_NB_STORE_DAYS is no number: {days!r}") from None
+    limit = settings.store_limit
+    return Budget(max_bytes=None if limit is None else size_of(limit), max_days=max_days)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection has done."""
+
+    records: int = 0
+    blobs: int = 0
+    nbytes: int = 0
+    """Bytes that were given back."""
+    waiting: int = 0
+    """Blobs that go when no other process has the store open."""
+    held: tuple[str, ...] = ()
+    """Executions that a live process holds, and that were left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A record that may go."""
+
+    newer: int
+    """How many completed runs of the same cell came after it."""
+    at: float
+    execution: str
+    sequence: int
+    nbytes: int
+
+
+def store_size(place: Path) -> int:
+    """Bytes on disk of everything in a store."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
+
+
+def collect(store: Store, budget: Budget | None = None, *, dry_run: bool = False) -> Collected:
+    """Bring a store into its budget, and remove what nothing names."""
+    budget = budget or Budget()
+    going, held = _going(store, budget)
+    if dry_run:
+        return _foreseen(store, going, held)
+    before = store_size(store.place)
+    pruned = sum(_prune(store, execution, numbers) for execution, numbers in going.items())
+    blobs, waiting = _sweep(store, pruned > 0)
+    return Collected(pruned, blobs, max(before - store_size(store.place), 0), waiting, held)
+
+
+def collect_if_due(store: Store, budget: Budget) -> Collected | None:
+    """The automatic collection: at most once a day, and only where a budget is set and passed."""
+    if budget.max_bytes is None and budget.max_days is None:
+        return None
+    stamp = store.place / "collected"
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - stamp.lstat().st_mtime < _AUTOMATIC_EVERY:
+            return None
+    stamp.touch(mode=0o600)
+    if budget.max_days is None and store_size(store.place) <= (budget.max_bytes or 0):
+        return None
+    return collect(store, budget)
+
+
+def _going(store: Store, budget: Budget) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """Records to prune by execution, and the executions that are held."""
+    candidates: list[_Candidate] = []
+    held: list[str] = []
+    for record in store.journal.executions():
+        if record.kind != "notebook":
+            continue
+        found = _candidates(record, list(store.journal.read(record.execution_id)))
+        if found and not _free(store, record):
+            held.append(record.name)
+        else:
+            candidates += found
+    chosen = _surplus(candidates, budget)
+    by_execution: dict[str, list[int]] = {}
+    for candidate in chosen:
+        by_execution.setdefault(candidate.execution, []).append(candidate.sequence)
+    if budget.max_bytes is not None:
+        _add_oldest(store, budget.max_bytes, candidates, set(chosen), by_execution)
+    return by_execution, tuple(held)
+
+
+def _surplus(candidates: list[_Candidate], budget: Budget) -> list[_Candidate]:
+    """Superseded records that are too old, or more than are kept of one cell."""
+    oldest = time.time() - budget.max_days * 86400 if budget.max_days is not None else None
+    return [
+        candidate
+        for candidate in candidates
+        if candidate.newer >= budget.keep or (candidate.newer and oldest is not None and candidate.at < oldest)
+    ]
+
+
+def _add_oldest(
+    store: Store, limit: int, candidates: list[_Candidate], chosen: set[_Candidate], by_execution: dict[str, list[int]]
+) -> None:
+    """Let further records go until what stays should fit: superseded ones first, then the oldest."""
+    excess = store_size(store.place) - limit - sum(candidate.nbytes for candidate in chosen)
+    for candidate in sorted(candidates, key=lambda each: (not each.newer, each.at)):
+        if excess <= 0:
+            return
+        if candidate not in chosen:
+            by_execution.setdefault(candidate.execution, []).append(candidate.sequence)
+            excess -= candidate.nbytes
+
+
+def _candidates(record: ExecutionRecord, events: list[StoredEvent]) -> list[_Candidate]:
+    """Completed runs of ordinary cells, newest first; the starts and failures around them weigh nothing and stay."""
+    newer: Counter[str] = Counter()
+    found = []
+    for stored in reversed(events):
+        event = stored.event
+        if event.kind is not EventKind.SUCCEEDED or event.sub_type != CELL or event.details.get("at_most_once"):
+            continue
+        nbytes = event.details.get("bytes")
+        weight = nbytes if isinstance(nbytes, int) else len(event.payload or b"")
+        found.append(_Candidate(newer[event.operation_id], event.at, record.execution_id, stored.sequence, weight))
+        newer[event.operation_id] += 1
+    return found
+
+
+@contextlib.contextmanager
+def _owned(store: Store, execution_id: str) -> Iterator[Lease]:
+    lease = store.journal.acquire(execution_id, ttl=_LEASE_SECONDS)
+    try:
+        yield lease
+    finally:
+        store.journal.release(lease)
+
+
+def _free(store: Store, record: ExecutionRecord) -> bool:
+    try:
+        with _owned(store, record.execution_id):
+            return True
+    except LeaseHeldError:
+        return False
+
+
+def _prune(store: Store, execution: str, numbers: list[int]) -> int:
+    try:
+        with _owned(store, execution):
+            return store.journal.prune(execution, numbers)
+    except LeaseHeldError:  # a kernel has come since we looked
+        return 0
+
+
+def _foreseen(store: Store, going: dict[str, list[int]], held: tuple[str, ...]) -> Collected:
+    blobs = _files(store.blobs)
+    needed = store.journal.blob_refs()
+    unused = [address for address in blobs.addresses() if address not in needed]
+    nbytes = sum(blobs.size(address) for address in unused)
+    for execution, numbers in going.items():
+        chosen = set(numbers)
+        for stored in store.journal.read(execution):
+            if stored.sequence in chosen:
+                found = stored.event.details.get("bytes")
+                nbytes += found if isinstance(found, int) else 0
+    return Collected(sum(map(len, going.values())), len(unused), nbytes, 0, held)
+
+
+def _sweep(store: Store, pruned: bool) -> tuple[int, int]:
+    """Remove blobs that no row names; returns how many went, and how many have to wait."""
+    blobs = _files(store.blobs)
+    if store.pin is None:
+        return _sweep_blobs(store, blobs, alone=False)
+    with store.pin.alone() as alone:
+        found = _sweep_blobs(store, blobs, alone=alone)
+        if alone and pruned:
+            cast("_Signing", store.journal).shrink()
+        return found
+
+
+def _sweep_blobs(store: Store, blobs: _Files, *, alone: bool) -> tuple[int, int]:
+    needed = store.journal.blob_refs()
+    for address in list(blobs.addresses()):
+        if address not in needed:
+            blobs.condemn(address)
+    # Asked again: a row that names a condemned blob may have been committed while we moved it.
+    needed = store.journal.blob_refs()
+    latest = time.time() - _GRACE_SECONDS
+    gone = waiting = 0
+    for address, since in list(blobs.condemned()):
+        if address in needed:
+            blobs.spare(address)
+        elif alone or since < latest:
+            blobs.purge(address)
+            gone += 1
+        else:
+            waiting += 1
+    for path in blobs.temporaries():
+        with contextlib.suppress(FileNotFoundError):
+            if alone or path.lstat().st_mtime < latest:
+                path.unlink()
+    return gone, waiting
