@@ -281,12 +281,8 @@ def _inside(value: Any, everything: frozenset[int], definitions: Definitions) ->
     """Ids that a pass over one value meets, of those that the whole pass met."""
     pickler = GroupPickler(_HashWriter(on=False), definitions, buffer_callback=lambda buffer: None)
     pickler.current = value
-    try:
+    with contextlib.suppress(Exception):  # what stops the pass has been told by the whole one
         pickler.dump(value)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - what stops the pass has been told by the whole one
-        pass
     found = everything.intersection(pickler.seen), everything.intersection(pickler.shadowed)
     pickler.close()
     return found
@@ -360,7 +356,7 @@ def _problems(
         name, path = _place(pairs, obstacle.target)
         found.append(Problem(name, obstacle.type_name, path, obstacle.why, obstacle.kind is not Kind.HANDLE))
     for name, value in pairs:
-        if type(value) in (str, bytes) and len(value) and is_secret_name(name):
+        if is_listed_secret(name) or (type(value) in (str, bytes) and len(value) and is_secret_name(name)):
             why = "its name says that it is a secret, and secrets are never written"
             found.append(Problem(name, _type_name(value), name, why, changes_when_touched=False))
     for name, value, why in scanner.failures:
