@@ -18,6 +18,7 @@ function is never judged by the order of statements inside that function.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 
 from durable_nb.cells import _magics
@@ -382,8 +383,9 @@ class _Walker(Flow, ast.NodeVisitor):
             self.uses.magics.add(call.name)
             for name in _magics.bound_by_script(call):
                 self.bind(name)
-            for word in text.split():
-                remember_literal(self.uses, word.strip("'\""))
+            script = call.body if call.form == "cell" else ""
+            for word in re.split(r"[\s'\"`(),;|<>&=]+", f"{text}\n{script}"):
+                remember_literal(self.uses, word)
         elif call.name in _magics.SHOWN_BY_NAME:
             tree = parse_body(call.line.rstrip("?"))
             self.each(tree.body if tree else [])
