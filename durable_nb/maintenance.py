@@ -121,9 +121,14 @@ def check(store: Store) -> Findings:
     with contextlib.suppress(StoreError):  # told already, as damage of the database
         for record in store.journal.executions():
             executions += 1
+            doubted: dict[str, Finding] = {}
             for stored in store.journal.read(record.execution_id):
                 records += 1
-                found += _finding(record, stored)
+                finding = _finding(record, stored)
+                if finding is not None:  # an operation is told once, however many records it has
+                    key = stored.event.operation_id if finding.kind == "untrusted" else str(stored.sequence)
+                    doubted[key] = finding
+            found += doubted.values()
     needed: set[str] = set()
     with contextlib.suppress(StoreError):
         needed = store.journal.blob_refs()
@@ -140,14 +145,14 @@ def check(store: Store) -> Findings:
     return Findings(tuple(found), executions, records, len(present), total, len(present - needed))
 
 
-def _finding(record: ExecutionRecord, stored: StoredEvent) -> list[Finding]:
+def _finding(record: ExecutionRecord, stored: StoredEvent) -> Finding | None:
     event = stored.event
-    if "damaged" in event.details and event.kind is EventKind.NOTE and not stored.trusted:
-        return [Finding("damaged record", f"{record.name}: number {stored.sequence} ({event.details['damaged']})")]
-    if not stored.trusted:
-        label = event.name or event.details.get("label") or event.kind.value.lower()
-        return [Finding("untrusted", f"{record.name}: {label}")]
-    return []
+    if stored.trusted:
+        return None
+    if "damaged" in event.details and event.kind is EventKind.NOTE:
+        return Finding("damaged record", f"{record.name}: number {stored.sequence} ({event.details['damaged']})")
+    label = event.name or event.details.get("label") or event.kind.value.lower()
+    return Finding("untrusted", f"{record.name}: {label}")
 
 
 # --- repair -----------------------------------------------------------------------------------------------------------
