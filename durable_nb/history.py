@@ -234,6 +234,8 @@ def _apply(op: OperationView, stored: StoredEvent) -> OperationView:
         "trusted": op.trusted and stored.trusted,
     }
     status = _NEXT.get(event.kind)
+    if event.kind is EventKind.STARTED and event.details.get("deferred") and op.attempts:
+        return replace(op, **changes)  # it travelled with another thread's commit, and landed behind its own end
     if status is None:
         if event.kind is EventKind.NOTE:
             changes["notes"] = (*op.notes, Note(at=event.at, sequence=stored.sequence, details=event.details))

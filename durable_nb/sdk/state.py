@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from durable_nb.sdk.plugin import PluginExecutor
 
 
+DEFERRED = "deferred"
+"""The key of `Event.details` of a start that may land behind the end of its own operation."""
+
+
 class ReplayStatus(Enum):
     """Whether a context still walks over its history."""
 
@@ -307,6 +311,8 @@ class ExecutionState:
 
     def defer(self, event: Event, scope: Scope | None = None) -> None:
         """Apply an event now and write it with the next commit."""
+        if event.kind is EventKind.STARTED:
+            event = replace(event, details={**event.details, DEFERRED: True})
         with self._lock:
             self._check_open(event, scope)
             self._deferred.append(event)
@@ -434,6 +440,7 @@ def _without_start(batch: list[Event], event: Event) -> tuple[list[Event], Event
     for index, waiting in enumerate(batch):
         if waiting.operation_id == event.operation_id and waiting.kind is EventKind.STARTED:
             joined = {**waiting.details, "started": waiting.at, **event.details}
+            joined.pop(DEFERRED, None)
             return batch[:index] + batch[index + 1 :], replace(event, details=joined)
     return batch, event
 

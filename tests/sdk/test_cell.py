@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Iterator
@@ -201,6 +202,25 @@ def test_the_error_of_a_nested_handler_has_its_own_type(notebook: Notebook) -> N
         with notebook.cell(), pytest.raises(LookupError, match="gone") as caught:
             handler()
         assert isinstance(caught.value, InvokeError)
+
+
+def test_an_interrupt_ends_a_batch_whose_branches_are_blocked(notebook: Notebook) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def blocked(c: DurableContext, x: int, i: int, every: Any) -> None:
+        try:
+            c.step(lambda _: release.wait(60), name=f"blocked {x}")
+        finally:
+            ended.set()
+
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt), notebook.cell(clock=SystemClock()) as context:
+        context.map([1], blocked)
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(30)
+    names = {one.event.name for one in notebook.journal.read(notebook.record.execution_id)}
+    assert "blocked 1" not in names, "an orphan writes nothing"
 
 
 def test_outside_a_cell_there_is_no_context() -> None:
