@@ -193,6 +193,7 @@ class Tee:
         self._outputs: Outputs | None = None
         self._parent: str | None = None
         self._muted = False
+        self._held: list[tuple[Any, Message, tuple[Any, ...], dict[str, Any]]] | None = None
         self.widgets = WidgetStates()
         kernel.session.send = self._send
 
@@ -201,13 +202,53 @@ class Tee:
         self._kernel.session.send = self._original
 
     def _send(self, stream: Any, msg_or_type: Any, *args: Any, **keywords: Any) -> Any:
-        message = self._original(stream, msg_or_type, *args, **keywords)
+        held = self._held_back(stream, msg_or_type, args, keywords)
+        message = self._original(stream, msg_or_type, *args, **keywords) if held is None else held
         if isinstance(message, dict) and not self._muted:
             kind = message.get("msg_type") or message.get("header", {}).get("msg_type")
             if kind in _SHOWN or kind in ("comm_open", "comm_msg"):
                 with self._lock:
                     self._keep(kind, message, keywords.get("buffers") or [])
         return message
+
+    def _held_back(self, stream: Any, msg_or_type: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """The message, when it is held back; None when it is to be sent."""
+        if self._held is None or self._muted or not isinstance(msg_or_type, dict):
+            return None  # the messages of streams and displays come ready made
+        if msg_or_type.get("msg_type") not in _SHOWN:
+            return None
+        with self._lock:
+            if msg_or_type.get("parent_header", {}).get("msg_id") != self._parent:
+                return None
+            self._held.append((stream, msg_or_type, args, keywords))
+        return msg_or_type
+
+    def hold(self) -> None:
+        """Hold the cell's outputs back until it is known whether they stay."""
+        self._held = []
+
+    def release(self) -> None:
+        """Send what was held back, in order; nothing is held any more."""
+        if self._held is None:
+            return
+        flush()
+        with self._lock:
+            held, self._held = self._held, None
+        for stream, message, args, keywords in held:
+            self._original(stream, message, *args, **keywords)
+
+    def drop(self) -> None:
+        """Forget what was held back, and what was recorded of it: the attempt is made again."""
+        flush()
+        with self._lock:
+            self._held = []
+            if self._outputs is not None:
+                self._outputs.clear()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether outputs are held back."""
+        return self._held is not None
 
     def _keep(self, kind: str, message: Mapping[str, Any], buffers: list[Any]) -> None:
         content = message["content"]
@@ -225,6 +266,7 @@ class Tee:
 
     def end(self) -> tuple[list[Message], dict[str, dict[str, Any]]]:
         """Stop recording: the outputs, and the widget models they show."""
+        self.release()
         flush()
         with self._lock:
             outputs, self._outputs = self._outputs, None

@@ -375,6 +375,8 @@ class ShellHooks:
     ) -> bool:
         session, in_loop = self.session, cell.request.in_loop
         rollback = session.rollback(cell) if backoff is not None else None
+        if backoff is not None and not session.storing_history:
+            session.tee.hold()  # nbval, which does not take outputs away again: it sees the last attempt's only
         while True:
             with held_traceback(self.shell) as show_traceback:
                 raised, timed_out = await attempt(run, cell.label, cell.options.timeout, in_loop=in_loop)
@@ -382,6 +384,7 @@ class ShellHooks:
             if timed_out and isinstance(error, asyncio.CancelledError):  # how a task is stopped
                 error = result.error_in_exec = StepTimeoutError(cell.label, cell.options.timeout or 0.0)
             if not raised or error is None:
+                session.tee.release()
                 return self._note(cell, raised, result)
             blocked = None
             if (
@@ -395,7 +398,9 @@ class ShellHooks:
                     due = time.time() + backoff.delay(cell.attempt)
                     if await self._wait_for_next(cell, plan, error, due, backoff, result):
                         continue
+                    session.tee.release()
                     return self._note(cell, True, result)
+            session.tee.release()
             show_traceback(error)
             if blocked is not None:
                 session.warn(f"cell {cell.label!r} is not tried again: {blocked}")
@@ -408,7 +413,7 @@ class ShellHooks:
         session = self.session
         session.attempt_failed(cell, error, due)
         view = cell.view
-        if view is None or not view.live:
+        if (view is None or not view.live) and not session.tee.is_holding:
             session.tell_retry(cell, error, due, backoff.max_attempts)
         try:
             await _wait(cell, due, error)
@@ -416,10 +421,14 @@ class ShellHooks:
             _stopped(self.shell, result, stop)
             return False
         result.error_in_exec = None
-        session.tee.clear(cell.request.parent)
         cell.attempt = 1 if view is not None and view.anew else cell.attempt + 1
+        if session.tee.is_holding:
+            session.tee.drop()
+        else:
+            session.tee.clear(cell.request.parent)
+            if view is not None:
+                view.shown_again()
         if view is not None:
-            view.shown_again()
             view.running()
         self._tell(self._badges.started, cell)
         session.attempt_started(cell, plan)

@@ -130,7 +130,8 @@ def _recorded(op: OperationView, depth: int = 0) -> Row:
         label=op.label,
         state=_state(op),
         reason=op.reason,
-        seconds=op.seconds,
+        # Small operations are recorded at their end only: how long they took is not known then.
+        seconds=op.seconds or None,
         nbytes=op.nbytes,
         attempts=_last_run(op.attempts),
         depth=depth,
