@@ -54,6 +54,9 @@ from durable_nb.sdk.state import Progress, Scope, suspension, wake_of
 if TYPE_CHECKING:
     from durable_nb.sdk.context import DurableContext
 
+_LOOK_UP_SECONDS = 0.5
+"""In a cell, how long a wait for branches may be deaf to an interrupt that arrives without a signal."""
+
 FAILURES = "failures"
 DONE = "done"
 
@@ -244,18 +247,22 @@ class Batch:
         """The next branch to end or suspend; None when it may be time to wake one instead."""
         wake = self.joint_wake()
         if wake is None:
-            return self.outcomes.get()
+            return self.take_outcome(_LOOK_UP_SECONDS if self.frame.state.modes.blocks else None)
         state = self.frame.state
         limits = [POLL_SECONDS if wake.operations else 3600.0]
         if wake.at is not None:
             limits.append(wake.at - state.clock.now())
         if wake.real_at is not None:
             limits.append(wake.real_at - state.clock.real())
+        outcome = self.take_outcome(max(0.0, min(limits)))
+        if outcome is None and wake.operations:
+            state.refresh()
+        return outcome
+
+    def take_outcome(self, timeout: float | None) -> _Outcome | None:
         try:
-            return self.outcomes.get(timeout=max(0.0, min(limits)))
+            return self.outcomes.get(timeout=timeout)
         except queue.Empty:
-            if wake.operations:
-                state.refresh()
             return None
 
     def joint_wake(self) -> Wake | None:
