@@ -1,7 +1,7 @@
 """A picture of a namespace that two kernels can compare: content, types and sharing, as text.
 
-Replay is right when nobody can tell it from a run. `==` cannot say that: it calls `1` and `True`, a list and its copy,
-an instance of a class and one of the class that was defined anew all equal, and it runs the user's code. So each name is
+Replay is right when nobody can tell it from a run. `==` cannot say that: it calls `1` and `True`, a list and its copy
+equal, and an instance of a class unequal to one of the class defined anew; and it runs the user's code. So each name is
 drawn as a text that holds
 
 - the exact type and the content of every object that can be reached, in order (also of dictionaries and sets);
@@ -55,7 +55,7 @@ _FOREIGN = frozenset(
         "tqdm",
     }
 )
-"""Packages whose objects hold process-wide machinery: their type and sharing are drawn, their inside is left to probes."""
+"""Packages whose objects hold machinery of the process: type and sharing are drawn, the inside is left to probes."""
 
 
 def portrait(namespace: Mapping[str, Any]) -> dict[str, str]:
@@ -228,6 +228,18 @@ class Painter:
         bound = "" if owner is None or isinstance(owner, types.ModuleType) else f" of {self.draw(owner)}"
         return f"builtin {value.__qualname__}{bound}"
 
+    def _cached(self, value: Any) -> str:
+        """How full the memory is may differ: it starts cold."""
+        return f"lru_cache {self.draw(value.__wrapped__)} {value.cache_parameters()}"
+
+    def _wrapper(self, value: Any) -> str:
+        parts = [getattr(value, name, None) for name in ("fget", "fset", "fdel", "__func__")]
+        return f"{type(value).__name__}({self._items(parts)})"
+
+    def _bytes(self, value: Any) -> str:
+        owner = f" of {self.draw(value.obj)}" if isinstance(value, memoryview) else ""
+        return f"{type(value).__name__} {_shorten(repr(bytes(value)))}{owner}"
+
     def _object(self, value: Any, kind: type) -> str:
         top = kind.__module__.partition(".")[0]
         if top in _FOREIGN:
@@ -239,11 +251,9 @@ class Painter:
             return f"{own} unreadable: {type(exc).__name__}"
         if found:
             return f"{own} {{{self._pairs(found)}}}"
-        if (
-            getattr(value, "__dict__", None) is not None
-            and kind.__reduce_ex__ is object.__reduce_ex__
-            and (kind.__reduce__ is object.__reduce__)
-        ):
+        looked: Any = kind
+        plain = looked.__reduce_ex__ is object.__reduce_ex__ and looked.__reduce__ is object.__reduce__
+        if plain and getattr(value, "__dict__", None) is not None:
             return f"{own} {{}}"
         return own + self._reduced(value)
 
@@ -254,9 +264,7 @@ class Painter:
             return ""
         if isinstance(made, str):
             return f" global {made}"
-        parts = []
-        for part in made[:3]:
-            parts.append(self.draw(part))
+        parts = [self.draw(part) for part in made[:3]]
         parts.extend(self._items(list(part)) for part in made[3:5] if part is not None)
         return f" made({'; '.join(parts)})"
 
@@ -284,69 +292,46 @@ def _is_frame(value: Any) -> bool:
     return pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series, pandas.Index))
 
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (dict, list, set, frozenset, tuple, collections.deque))
-
-
 _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _BUILTINS = (types.BuiltinFunctionType, types.MethodWrapperType)
 
+_DESCRIPTORS = (
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+)
+_WEAK_TABLES = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary)
+
+
+def _of_types(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
 _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Painter, Any], str]], ...] = (
-    (lambda value: isinstance(value, type), Painter._class),
-    (lambda value: isinstance(value, types.FunctionType), Painter._function),
-    (lambda value: isinstance(value, types.MethodType), Painter._method),
-    (lambda value: isinstance(value, _BUILTINS), Painter._builtin),
-    (lambda value: isinstance(value, types.CodeType), lambda painter, value: _code(value)),
-    (lambda value: isinstance(value, weakref.ReferenceType), lambda painter, value: f"weakref {painter.draw(value())}"),
+    (_of_types(type), Painter._class),
+    (_of_types(types.FunctionType), Painter._function),
+    (_of_types(types.MethodType), Painter._method),
+    (_of_types(*_BUILTINS), Painter._builtin),
+    (_of_types(types.CodeType), lambda _, value: _code(value)),
+    (_of_types(weakref.ReferenceType), lambda painter, value: f"weakref {painter.draw(value())}"),
+    (_of_types(functools._lru_cache_wrapper), Painter._cached),
+    (_of_types(*_GENERATORS), Painter._generator),
+    (_of_types(property, classmethod, staticmethod), Painter._wrapper),
+    (_of_types(*_DESCRIPTORS), lambda _, value: f"{type(value).__name__} {value.__qualname__}"),
+    (_of_types(types.MappingProxyType), lambda painter, value: f"proxy {{{painter._pairs(value)}}}"),
+    # They note when they were last cleaned up; their content is what can be told apart.
     (
-        lambda value: isinstance(value, functools._lru_cache_wrapper),
-        # How full the memory is may differ: it starts cold.
-        lambda painter, value: f"lru_cache {painter.draw(value.__wrapped__)} {value.cache_parameters()}",
-    ),
-    (lambda value: isinstance(value, _GENERATORS), Painter._generator),
-    (
-        lambda value: isinstance(value, (property, classmethod, staticmethod)),
-        lambda painter, value: (
-            f"{type(value).__name__}({painter._items([getattr(value, n, None) for n in ('fget', 'fset', 'fdel', '__func__')])})"
-        ),
-    ),
-    (
-        lambda value: isinstance(
-            value,
-            (
-                types.GetSetDescriptorType,
-                types.MemberDescriptorType,
-                types.WrapperDescriptorType,
-                types.MethodDescriptorType,
-            ),
-        ),
-        lambda painter, value: f"{type(value).__name__} {value.__qualname__}",
-    ),
-    (
-        lambda value: isinstance(value, types.MappingProxyType),
-        lambda painter, value: f"proxy {{{painter._pairs(value)}}}",
-    ),
-    (
-        # They note when they were last cleaned up; their content is what can be told apart.
-        lambda value: isinstance(value, (weakref.WeakValueDictionary, weakref.WeakKeyDictionary)),
+        _of_types(*_WEAK_TABLES),
         lambda painter, value: f"{type(value).__name__} {{{painter._pairs(dict(value.items()))}}}",
     ),
     # Paths keep their texts once they were asked for.
-    (
-        lambda value: isinstance(value, pathlib.PurePath),
-        lambda painter, value: f"{type(value).__name__} {str(value)!r}",
-    ),
+    (_of_types(pathlib.PurePath), lambda _, value: f"{type(value).__name__} {str(value)!r}"),
     (_is_array, Painter._array),
     (_is_frame, Painter._frame),
-    (_is_container, Painter._container),
-    (
-        lambda value: isinstance(value, (bytearray, memoryview)),
-        lambda painter, value: (
-            f"{type(value).__name__} {_shorten(repr(bytes(value)))}"
-            + (f" of {painter.draw(value.obj)}" if isinstance(value, memoryview) else "")
-        ),
-    ),
-    (lambda value: isinstance(value, io.IOBase), Painter._file),
+    (_of_types(dict, list, set, frozenset, tuple, collections.deque), Painter._container),
+    (_of_types(bytearray, memoryview), Painter._bytes),
+    (_of_types(io.IOBase), Painter._file),
 )
 
 
@@ -382,7 +367,7 @@ def _tell(value: Any) -> int | str:
         return type(exc).__name__
 
 
-# --- process state -----------------------------------------------------------------------------------------------------
+# --- process state ---------------------------------------------------------------------------------------------------
 
 _UNSTEADY = ("JPY_", "DURABLE_NB_", "PYTEST_", "COLUMNS", "LINES", "IPY", "JUPYTER_", "PYDEVD_")
 
@@ -408,9 +393,7 @@ def surroundings() -> dict[str, str]:
         "environ": repr(sorted(environment.items())),
         "sys.path": repr(sys.path),
         "random": _digest(repr(random.getstate()).encode()),
-        "warnings": repr(
-            [(each[0], str(each[1]), each[2].__name__, str(each[3]), each[4]) for each in warnings.filters]
-        ),
+        "warnings": repr([(each[0], str(each[1]), str(each[2]), str(each[3]), each[4]) for each in warnings.filters]),
         "decimal": repr(decimal.getcontext()),
         "locale": repr(locale.setlocale(locale.LC_ALL)),
         "logging": f"{root.level} {[type(each).__name__ for each in root.handlers]}",

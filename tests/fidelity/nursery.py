@@ -65,6 +65,7 @@ class Seen:
     probes: dict[str, str] = field(default_factory=dict)
     finished: bool = False
     points: int = 0
+    points_failed: int = 0
     point_names: list[str] = field(default_factory=list)
     statements: dict[int, int] = field(default_factory=dict)
     status: int = 0
@@ -281,7 +282,7 @@ def _live(job: Job, handle: int) -> None:
             break
     state = {}
     if job.portrait:
-        from durable_nb.notebook._portrait import whole
+        from durable_nb.testing._portrait import whole
 
         state = whole(shell.shell.user_ns)
     probes = {code: shell.value(code) for code in job.probes}
@@ -292,6 +293,7 @@ def _live(job: Job, handle: int) -> None:
             "probes": probes,
             "finished": True,
             "points": killer.passed,
+            "points_failed": 0 if job.faults is None else int(job.faults.fired),
             "point_names": killer.names if job.faults is None else job.faults.names,
             "statements": killer.statements,
             "modules": sorted(sys.modules) if job.tell_modules else [],

@@ -14,7 +14,8 @@ import pytest
 
 from tests.fidelity.case import MODES, Case
 from tests.fidelity.corpus import all_cases
-from tests.fidelity.known import KNOWN
+from tests.fidelity.known import ELSEWHERE, KNOWN
+from tests.fidelity.nursery import ROOT
 from tests.fidelity.run import Nurseries, verdicts
 
 CASES = tuple(all_cases())
@@ -52,8 +53,6 @@ def test_a_run_all_after_every_edit_and_kill_is_as_a_fresh_plain_one(case: Case,
 
 def test_every_row_of_the_list_has_a_notebook() -> None:
     """Rows that need more than one kernel are tested where two kernels are: see `ELSEWHERE`."""
-    from tests.fidelity.known import ELSEWHERE
-
     rows = {case.row for case in CASES} | set(ELSEWHERE)
     wanted = {str(number) for number in range(1, 61)} | {f"F{number}" for number in range(1, 13)}
     assert wanted <= rows, sorted(wanted - rows)
@@ -62,3 +61,12 @@ def test_every_row_of_the_list_has_a_notebook() -> None:
 def test_names_of_cases_are_unique() -> None:
     names = [case.id for case in CASES]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("row", sorted(ELSEWHERE))
+def test_what_is_proved_elsewhere_is_there(row: str) -> None:
+    for place in ELSEWHERE[row]:
+        name, _, test = place.partition("::")
+        path = ROOT / name
+        assert path.exists(), f"row {row}: there is no {name}"
+        assert not test or f"def {test}(" in path.read_text(encoding="utf-8"), f"row {row}: there is no {place}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.notebook import _portrait
+from durable_nb.testing import _portrait
 from tests.fidelity import probing
 from tests.fidelity.case import Case
 from tests.fidelity.corpus import all_cases

@@ -373,7 +373,7 @@ b += 10
 ---
 del a
 ---
-print(b, b.base)
+print(b)
 """),
         probes=("b.tolist()", "b[0] = 5; b.tolist()"),
         edits=(Edit({1: "b += 20"}),),
