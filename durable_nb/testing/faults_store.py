@@ -239,13 +239,14 @@ class StoreFaults:
         self.disk = _Disk()
         self._lock = threading.RLock()
         self._put_back: list[tuple[Any, str, Any]] = []
-        self._pid = os.getpid()
+        self._pid = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.fault,)
 
     def install(self) -> None:
-        """Put the layer in place, for this process."""
+        """Put the layer in place, for this process and not for its children."""
+        self._pid = os.getpid()
         for module, name, layer in (
             (runtime, "os", _Os(self, "store")),
             (_blobs, "os", _Os(self, "blob")),

@@ -21,7 +21,11 @@ ONCE = 3
 def cells(ledger: Path) -> tuple[str, ...]:
     """The notebook. Bodies tell the ledger that they began; it lies in the store's folder, which is never an input."""
     return (
-        f"def note(word):\n    with open({str(ledger)!r}, 'a') as file:\n        file.write(word + '\\n')",
+        (
+            "import os\ndef note(word):\n"
+            f"    os.makedirs({str(ledger.parent)!r}, exist_ok=True)\n"
+            f"    with open({str(ledger)!r}, 'a') as file:\n        file.write(word + '\\n')"
+        ),
         "note('a')\nx = list(range(10))\nprint('made', len(x))",
         "note('b')\nblock = bytes(range(256)) * 400\nlen(block)",
         "# durable: name=pay at-most-once\nnote('pay')\npaid = 42",
@@ -80,7 +84,10 @@ class Case:
         """Live the fault, recover, and return which promises are broken."""
         first = self.live(StoreFaults(fault))
         if fault.kind in ("enospc", "eio", "busy"):
+            self.require(first.points_failed == 1, "the fault did not happen")
             self._after_an_error(first)
+        else:
+            self.require(first.status == -9, f"the fault did not happen: {first.status} {first.log[-600:]}")
         once = self.begun()["pay"]
         self.require(once <= 1, f"the at-most-once body began {once} times in one run")
         second = self.live()
