@@ -299,7 +299,7 @@ def test_every_reading_verb_answers(bench: Bench, verb: str) -> None:
     bench.notebook("a.ipynb", ["x"])
     with Kernel(bench, notebook="a.ipynb") as kernel:
         kernel.run("x = max(1, 2)").expect_ok()
-        assert kernel.run(f"%durable {verb}").expect_ok().stdout
+        assert kernel.run(f"%durable {verb}").expect_ok().outputs
 
 
 def test_forget_and_use(bench: Bench) -> None:
