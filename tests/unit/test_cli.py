@@ -387,7 +387,7 @@ def test_verify_names_damaged_missing_and_unsigned(
     (file,) = [path for path in (store / "blobs").rglob("*") if path.is_file() and good[-8:] in path.name]
     file.chmod(0o600)
     file.write_bytes(b"y" * 100_000)
-    monkeypatch.setenv("DURABLE_NB_KEY", "another key")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "another user"))
     found = json.loads(printed(capsys, "verify", "--json", code=1))
     assert found["damaged"] == [good]
     assert len(found["untrusted"]) == 4
