@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import handler_story
 from tests.crash.evidence import keep
 from tests.crash.story import broken_by, every_fault, sampled
 from tests.fidelity.nursery import Nursery
 
 SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
-SAMPLE = int(os.environ.get("DURABLE_NB_MATRIX", "24"))
+SAMPLE = int(os.environ.get("DURABLE_NB_MATRIX", "16"))
 
 pytestmark = pytest.mark.timeout(3600 if SOAK else 300)
 
@@ -50,4 +51,14 @@ def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(nurse
     chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
     broken = [line for name, fault in chosen for line in broken_by(nursery, root, name, fault)]
     keep("matrix", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
+    assert not broken, "\n".join(broken)
+
+
+def test_a_handler_survives_every_fault_at_every_point_of_its_checkpoints(root: Path) -> None:
+    context = handler_story.server()
+    faults = list(handler_story.every_fault(context, root / "count"))
+    assert {name for name, _ in faults} >= {"key open", "key link", "journal COMMIT", "store mkdir"}
+    chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
+    broken = [line for name, fault in chosen for line in handler_story.broken_by(context, root, name, fault)]
+    keep("handlers", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
     assert not broken, "\n".join(broken)
