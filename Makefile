@@ -54,10 +54,17 @@ $(STAMPS)/chromium:
 	fi
 	@touch $@
 
+# The type checker of the front end's JavaScript, where npm is there; the tests say so when they are skipped without.
+$(STAMPS)/widgets: widgets/package-lock.json
+	@mkdir -p $(STAMPS)
+	@if command -v npm >/dev/null; then cd widgets && npm ci --silent --no-fund --no-audit; \
+	else echo "npm is not installed: the types of the JavaScript are not checked"; fi
+	@touch $@
+
 demo: $(STAMPS)/demo
 	$(BIN)/python demo/run_demo.py
 
-test: $(STAMPS)/test $(STAMPS)/chromium lint
+test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/widgets lint
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not soak" --benchmark-disable
 
 quick: $(STAMPS)/test

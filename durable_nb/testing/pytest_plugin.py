@@ -1,15 +1,16 @@
-"""pytest: the marker `durable_execution` and the fixture `durable_runner`.
+"""pytest: the marker `durable_execution` and the fixture `durable_runner`; notebooks as tests with `--durable`.
 
-    @pytest.mark.durable_execution(handler=my_handler)
-    def test_it(durable_runner):
-        with durable_runner:
-            result = durable_runner.run(input={"data": "test"}, timeout=10)
-        assert result.status is InvocationStatus.SUCCEEDED
+@pytest.mark.durable_execution(handler=my_handler)
+def test_it(durable_runner):
+    with durable_runner:
+        result = durable_runner.run(input={"data": "test"}, timeout=10)
+    assert result.status is InvocationStatus.SUCCEEDED
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,27 @@ if TYPE_CHECKING:
     from durable_nb.testing.runner import DurableFunctionTestRunner
 
 MARKER = "durable_execution"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `--durable`; see `durable_nb.testing.notebooks`."""
+    from durable_nb.testing.notebooks import add_options
+
+    add_options(parser)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Notebooks, when they are asked for."""
+    from durable_nb.testing.notebooks import collect
+
+    return collect(file_path, parent)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was replayed."""
+    from durable_nb.testing.notebooks import summarize
+
+    summarize(terminalreporter)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,5 +76,8 @@ def durable_runner(request: pytest.FixtureRequest) -> Iterator[DurableFunctionTe
 
 __all__ = [
     "durable_runner",
+    "pytest_addoption",
+    "pytest_collect_file",
     "pytest_configure",
+    "pytest_terminal_summary",
 ]

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { BUTTONS, describe, lasting } from "../../durable_nb/widgets/static/steps.js";
+
+const state = (changes = {}) => ({
+  run: 1,
+  label: "load",
+  phase: "running",
+  attempt: 1,
+  attempts: 3,
+  elapsed: 0,
+  left: null,
+  delay: null,
+  error: null,
+  remark: "",
+  actions: ["cancel"],
+  ...changes,
+});
+
+test("durations are written as people read them", () => {
+  assert.deepEqual([0, 0.44, 9.96, 59.4, 60, 185, 7500, -3].map(lasting), [
+    "0.0 s",
+    "0.4 s",
+    "10 s",
+    "59 s",
+    "1 min 00 s",
+    "3 min 05 s",
+    "2 h 05 min",
+    "0.0 s",
+  ]);
+});
+
+test("a step with one attempt does not count", () => {
+  const view = describe(state({ attempts: 1 }), 2);
+  assert.equal(view.status, "running");
+  assert.deepEqual(view.marks, []);
+  assert.equal(view.clock, "2.0 s");
+});
+
+test("the count-down runs by the page's own clock, and ends at zero", () => {
+  const waiting = state({ phase: "waiting", left: 8, delay: 8, actions: ["retry", "cancel"] });
+  assert.equal(describe(waiting, 0).clock, "next attempt in 8.0 s");
+  assert.equal(describe(waiting, 6).progress, 0.75);
+  assert.equal(describe(waiting, 99).clock, "next attempt in 0.0 s");
+  assert.equal(describe(waiting, 99).progress, 1);
+});
+
+test("what is said aloud does not change with the clock", () => {
+  const waiting = state({ phase: "waiting", left: 8, delay: 8 });
+  assert.equal(describe(waiting, 0).status, describe(waiting, 5).status);
+});
+
+test("marks tell failed, current and open attempts apart", () => {
+  assert.deepEqual(describe(state({ attempt: 2 }), 0).marks, ["failed", "current", "open"]);
+  assert.deepEqual(describe(state({ attempt: 2, phase: "waiting" }), 0).marks, ["failed", "failed", "open"]);
+  assert.deepEqual(describe(state({ attempts: 100 }), 0).marks, []);
+});
+
+test("only buttons that this page knows are offered, in the kernel's order", () => {
+  const view = describe(state({ phase: "refused", actions: ["again", "explode", "failed"] }), 0);
+  assert.deepEqual(
+    view.buttons.map((button) => button.label),
+    [BUTTONS.again[0], BUTTONS.failed[0]],
+  );
+});
