@@ -99,8 +99,10 @@ class OnceSteps:
         Who can write to the store without the key may make a step ask; they cannot make it run or count as done. An end
         that is not believed leaves the start that is: the step asks.
         """
-        events = self._cells.events(self.operation(name))
-        return [stored for stored in events if stored.trusted or stored.event.kind in _ONLY_ASK]
+        return [stored for stored in self._events(name) if stored.trusted or stored.event.kind in _ONLY_ASK]
+
+    def _events(self, name: str) -> list[StoredEvent]:
+        return self._cells.events(self.operation(name))
 
     def _kept(self, events: Sequence[StoredEvent], done: StoredEvent) -> bool:
         return any(
@@ -114,7 +116,10 @@ class OnceSteps:
             self._markers.read(self._execution, _marker(name, rounds, following)) is None
         ):
             return Verdict("run", round=rounds, attempt=following, due=last.event.due)
-        return Verdict("interrupted", why=_how_it_ended(last), round=rounds)
+        why = _how_it_ended(last)
+        if any(not stored.trusted and stored.event.kind is EventKind.SUCCEEDED for stored in self._events(name)):
+            why = "its recorded end was not signed with a key that you trust (see durable-nb trust)"
+        return Verdict("interrupted", why=why, round=rounds)
 
     def _unless_marked(self, name: str, rounds: int, verdict: Verdict) -> Verdict:
         marker = self._markers.read(self._execution, _marker(name, rounds, 1))

@@ -276,7 +276,10 @@ class FileBlobStore(BlobStore):
 
     def map(self, address: str) -> memoryview:
         with self._open(address) as (descriptor, facts):
-            if facts[1] == 0:
+            if facts[1] == 0:  # nothing can be mapped; an emptied file is damage like any other
+                if address != address_of(b""):
+                    self._damaged.add(address)
+                    raise DamagedBlobError(address)
                 return memoryview(bytearray())
             if not self._use_maps:
                 copy = memoryview(Map(-1, facts[1]))
