@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 HANDLER_KIND = "handler"
 RETRY_INVOCATION_SECONDS = 5.0
 RETRY_INVOCATIONS = 5
+_TRY_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class _Run:
         self.bell = bell_of(record.execution_id)
         self.children: dict[str, threading.Thread] = {}
         self.recorder = JournalRecorder(driver.journal, record.execution_id, lease)
+        self.tried: dict[str, float] = {}
         self.broken: BaseException | None = None
         """What ended an invoked function's thread, and ends this one too."""
         self.wait = True
@@ -394,6 +396,19 @@ class _Run:
             clock.wait(self.bell, seen, until=wake.at, real_until=real_until, poll=bool(wake.operations))
             seen = self.bell.rings
             self.forget_ended_children()
+            if self.wait:
+                self.restart_children(state, wake)
+
+    def restart_children(self, state: ExecutionState, wake: Wake) -> None:
+        """Run invoked functions again that nobody here runs: another process had them, and it may have died."""
+        now = time.monotonic()
+        for key in wake.operations:
+            operation = state.get(key)
+            if operation is None or operation.operation_type is not OperationType.CHAINED_INVOKE:
+                continue
+            if key in self.children or state.is_over(key) or now - self.tried.get(key, 0.0) < _TRY_AGAIN_SECONDS:
+                continue
+            self.start_child(operation)
 
     def forget_ended_children(self) -> None:
         for key in [key for key, thread in self.children.items() if not thread.is_alive()]:
@@ -409,6 +424,7 @@ class _Run:
         name = f"durable_nb invoke {operation.name or operation.operation_id[:8]}"
         thread = threading.Thread(target=self.run_child, args=(operation,), name=name, daemon=True)
         self.children[operation.operation_id] = thread
+        self.tried[operation.operation_id] = time.monotonic()
         thread.start()
 
     def run_child(self, operation: OperationState) -> None:
