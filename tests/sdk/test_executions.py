@@ -16,6 +16,7 @@ import pytest
 
 from durable_nb import runtime
 from durable_nb.events import EventKind, Status
+from durable_nb.exceptions import LeaseHeldError
 from durable_nb.journal import MemoryJournal, SqliteJournal
 from durable_nb.sdk import DurableContext, durable_execution
 from durable_nb.sdk._callbacks import CallbackSender
@@ -479,3 +480,27 @@ def test_memory_journals_do_not_share_executions() -> None:
     one, two = Driver(MemoryJournal()), Driver(MemoryJournal())
     assert adder.start_on(one, {"a": 1}, name="x").result() == 2
     assert adder.start_on(two, {"a": 5}, name="x").result() == 6
+
+
+def test_an_invoked_handler_whose_driver_died_elsewhere_is_run_again(
+    journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @durable_execution(name="inner-held-elsewhere")
+    def inner(event: Any, context: DurableContext) -> int:
+        return context.step(lambda _: 5)
+
+    @durable_execution
+    def outer(event: Any, context: DurableContext) -> int:
+        return context.invoke("inner-held-elsewhere", {})
+
+    drive, refused = Driver.drive, []
+
+    def once_held(self: Driver, record: Any, handler: Any, **options: Any) -> Any:
+        if handler is inner and not refused:
+            refused.append(record.name)
+            raise LeaseHeldError(record.execution_id, "a process that dies now")
+        return drive(self, record, handler, **options)
+
+    monkeypatch.setattr(Driver, "drive", once_held)
+    assert outer.start_on(Driver(journal), name="parent").result(timeout=60) == 5
+    assert len(refused) == 1
