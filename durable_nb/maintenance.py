@@ -64,6 +64,7 @@ _GRACE_SECONDS = 3600.0
 
 _AUTOMATIC_EVERY = 24 * 3600.0
 _DATABASE = "journal.db"
+_SALVAGED = "salvaged.db"
 
 
 # --- check ------------------------------------------------------------------------------------------------------------
@@ -178,23 +179,43 @@ def repair(place: Path, *, settings: Settings | None = None) -> Iterator[str]:
 
 
 def _repair_database(place: Path) -> Iterator[str]:
-    from durable_nb.journal import complaints, salvage
+    """Put what can be read into a new database, which takes the old one's name in one step.
 
-    database = place / _DATABASE
+    The old files get a second name in the quarantine first, so that a crash anywhere leaves the old database or the new
+    one under the name, and the next repair goes on.
+    """
+    from durable_nb.journal import complaints, counts, salvage
+
+    database, log = place / _DATABASE, place / f"{_DATABASE}-wal"
     wrong = complaints(database) if database.exists() else []
     if not wrong:
         return
-    folder = _quarantine(place)
-    for name in (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm"):
-        if (place / name).exists():
-            os.rename(place / name, folder / name)
-    fresh = folder / "salvaged.db"
-    kept = salvage(folder / _DATABASE, fresh)
-    # The new journal gets its name only when it is whole, so that a crash here leaves no half of one.
-    os.rename(fresh, database)
+    folder = _unfinished(place)
+    if folder is None:
+        folder = _quarantine(place)
+        for path in (database, log):
+            if path.exists():
+                os.link(path, folder / path.name)
+        salvage(database, folder / "reading.db")
+        os.rename(folder / "reading.db", folder / _SALVAGED)
+        _sync(folder)
+    kept = counts(folder / _SALVAGED)
+    # A log belongs to one database only: it goes before the new one comes.
+    for path in (log, place / f"{_DATABASE}-shm"):
+        path.unlink(missing_ok=True)
+    _sync(place)
+    os.rename(folder / _SALVAGED, database)
     _sync(place)
     yield f"the database was damaged ({wrong[0]}): it is in {folder} now"
     yield f"{kept.events} records of {kept.executions} executions could be kept; cells without one run again"
+
+
+def _unfinished(place: Path) -> Path | None:
+    """The folder of a repair that was killed after it had read everything."""
+    for found in sorted((place / "quarantine").glob(f"*/{_SALVAGED}")):
+        if os.path.samefile(found.parent / _DATABASE, place / _DATABASE):
+            return found.parent
+    return None
 
 
 def _repair_blobs(place: Path, settings: Settings | None) -> Iterator[str]:

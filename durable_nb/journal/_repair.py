@@ -18,7 +18,7 @@ from typing import Any
 from durable_nb.exceptions import StoreError
 from durable_nb.journal._sqlite import SqliteJournal
 
-__all__ = ["Salvage", "complaints", "salvage"]
+__all__ = ["Salvage", "complaints", "counts", "salvage"]
 
 _TABLES = (
     ("executions", "rowid"),
@@ -45,7 +45,14 @@ def complaints(place: str | os.PathLike[str], *, limit: int = 5) -> list[str]:
     return [] if found == ["ok"] else found
 
 
-def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str]) -> Salvage:
+def counts(place: str | os.PathLike[str]) -> Salvage:
+    """How much a journal holds."""
+    with contextlib.closing(_reader(Path(place))) as db:
+        found = [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("executions", "events")]
+    return Salvage(*found)
+
+
+def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str]) -> None:
     """Copy what can be read of a damaged database into a new journal.
 
     Raises:
@@ -56,14 +63,12 @@ def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str]) -> S
     journal = SqliteJournal(fresh)
     try:
         with journal.transaction() as db:
-            counts = _copy(Path(damaged), db)
+            _copy(Path(damaged), db)
     finally:
         journal.close()
-    return counts
 
 
-def _copy(damaged: Path, db: sqlite3.Connection) -> Salvage:
-    counts = {"executions": 0, "events": 0, "blob_refs": 0}
+def _copy(damaged: Path, db: sqlite3.Connection) -> None:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_reader(damaged)) as old:
         for table, order in _TABLES:
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
@@ -71,12 +76,11 @@ def _copy(damaged: Path, db: sqlite3.Connection) -> Salvage:
             for row in _rows(old, table, columns, order):
                 # A row that breaks a constraint (an event of an execution that is lost) is not kept.
                 with contextlib.suppress(sqlite3.IntegrityError):
-                    counts[table] += db.execute(insert, row).rowcount
+                    db.execute(insert, row)
     db.execute(
         "UPDATE executions SET last_sequence = max(last_sequence, coalesce("
         "(SELECT max(sequence) FROM events WHERE events.execution_id = executions.execution_id), 0))"
     )
-    return Salvage(counts["executions"], counts["events"])
 
 
 def _rows(old: sqlite3.Connection, table: str, columns: list[str], order: str) -> Iterator[tuple[Any, ...]]:

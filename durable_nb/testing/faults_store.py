@@ -1,7 +1,7 @@
 """Faults under a store: every write, sync, rename and transaction of the checkpoint path is a named point.
 
 How it works. The modules that write a store (`snapshot/_blobs.py`, `snapshot/_sign.py`, `journal/_markers.py`,
-`journal/_sqlite.py`, `runtime.py`) reach the system through their module globals `os` and `sqlite3`.
+`journal/_sqlite.py`, `runtime.py`, `maintenance.py`) reach the system through their module globals `os` and `sqlite3`.
 `StoreFaults.install` puts a layer in the place of these two names; when no fault is rehearsed nothing is there at all,
 so the points cost nothing. A point is passed each time the layer is called; points are counted from 1 in the order in
 which a run passes them.
@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from durable_nb import runtime
+from durable_nb import maintenance, runtime
 from durable_nb.journal import _markers, _sqlite
 from durable_nb.snapshot import _blobs, _sign
 
@@ -249,6 +249,7 @@ class StoreFaults:
         self._pid = os.getpid()
         for module, name, layer in (
             (runtime, "os", _Os(self, "store")),
+            (maintenance, "os", _Os(self, "care")),
             (_blobs, "os", _Os(self, "blob")),
             (_sign, "os", _Os(self, "key")),
             (_markers, "os", _Os(self, "marker")),
