@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_nb.testing.faults_store import Fault
 from tests.crash import handler_story
 from tests.crash.evidence import keep
 from tests.crash.story import broken_by, every_fault, sampled
@@ -39,7 +40,18 @@ def root() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(nursery: Nursery, root: Path) -> None:
+PARTS = range(24 if SOAK else 1)
+"""The whole matrix in parts, so that workers share it and none takes longer than a few minutes."""
+
+
+def part_of(faults: list[tuple[str, Fault]], part: int) -> list[tuple[str, Fault]]:
+    return faults[part :: len(PARTS)] if SOAK else sampled(faults, SAMPLE, SEED)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(
+    nursery: Nursery, root: Path, part: int
+) -> None:
     faults = list(every_fault(nursery, root / "count"))
     assert {name for name, _ in faults} >= {
         "blob fsync",
@@ -48,17 +60,18 @@ def test_a_notebook_survives_every_fault_at_every_point_of_its_checkpoints(nurse
         "journal COMMIT",
         "message reply",
     }
-    chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
+    chosen = part_of(faults, part)
     broken = [line for name, fault in chosen for line in broken_by(nursery, root, name, fault)]
-    keep("matrix", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
+    keep("matrix of a notebook", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
     assert not broken, "\n".join(broken)
 
 
-def test_a_handler_survives_every_fault_at_every_point_of_its_checkpoints(root: Path) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_a_handler_survives_every_fault_at_every_point_of_its_checkpoints(root: Path, part: int) -> None:
     context = handler_story.server()
     faults = list(handler_story.every_fault(context, root / "count"))
     assert {name for name, _ in faults} >= {"key open", "key link", "journal COMMIT", "store mkdir"}
-    chosen = faults if SOAK else sampled(faults, SAMPLE, SEED)
+    chosen = part_of(faults, part)
     broken = [line for name, fault in chosen for line in handler_story.broken_by(context, root, name, fault)]
-    keep("handlers", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
+    keep("matrix of a handler", cases=len(chosen), points=max(fault.point for _, fault in faults), broken=len(broken))
     assert not broken, "\n".join(broken)
