@@ -126,7 +126,7 @@ class UntrustedCheckpointError(StoreError):
         self.where = where
 
     def __str__(self) -> str:
-        return f"{self.where} was not signed with your key: its values are not loaded"
+        return f"{self.where} was not signed with your key: its values are not loaded (see durable-nb verify and trust)"
 
 
 class NotStorableError(DurableExecutionsError):

@@ -52,7 +52,7 @@ def encode(serdes: SerDes[Any], value: Any, context: SerDesContext) -> Encoded:
 
 def decode(serdes: SerDes[Any], encoded: Encoded, context: SerDesContext, *, trusted: bool = True) -> Any:
     """The value of a payload."""
-    if not trusted and getattr(serdes, "needs_trust", False):
+    if not trusted:
         raise UntrustedCheckpointError(_what(context))
     if encoded.encoding is None:
         return deserialize_with(serdes, encoded.payload.decode("utf-8"), context)

@@ -64,9 +64,6 @@ class SerDesContext:
 class SerDes(ABC, Generic[T]):
     """Values of one kind to text and back; what it cannot do it refuses with an error, never with a loss."""
 
-    needs_trust: bool = False
-    """True when reading a payload runs code that the payload chooses: then only what our own key has signed is read."""
-
     @abstractmethod
     def serialize(self, value: T, serdes_context: SerDesContext) -> str:
         """The value as text."""
@@ -85,8 +82,6 @@ class SerDes(ABC, Generic[T]):
 
 class BytesSerDes(SerDes[Any]):
     """A serdes whose natural form is bytes. As text (for a remote service) they are base64."""
-
-    needs_trust = True
 
     @abstractmethod
     def dump(self, value: Any, serdes_context: SerDesContext) -> tuple[bytes, tuple[str, ...]]:

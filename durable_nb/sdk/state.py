@@ -32,6 +32,7 @@ from durable_nb.exceptions import (
     StoreError,
     SuspendExecution,
     TimedSuspendExecution,
+    UntrustedCheckpointError,
 )
 from durable_nb.sdk._local import Bell, EngineClock, SystemClock, ThreadPool, Wake, bell_of
 from durable_nb.sdk._machine import OperationState, advance
@@ -256,7 +257,7 @@ class ExecutionState:
     def load(self, events: Iterable[StoredEvent]) -> None:
         """Apply a history."""
         for stored in events:
-            self._apply(stored.event, trusted=stored.trusted)
+            self._apply(_vouched(stored), trusted=stored.trusted)
 
     def get(self, operation_id: str) -> OperationState | None:
         """What the history says of an operation."""
@@ -277,7 +278,7 @@ class ExecutionState:
             return
         with self._lock:
             for stored in news.events:
-                self._apply(stored.event, trusted=stored.trusted)
+                self._apply(_vouched(stored), trusted=stored.trusted)
             for key, state in news.states.items():
                 if self._orders.get(key, -1) <= news.order:
                     self._orders[key] = news.order
@@ -417,6 +418,17 @@ class ExecutionState:
         if wake.real_at is not None and wake.real_at <= self.clock.real():
             return True
         return self._news_for(wake)
+
+
+def _vouched(stored: StoredEvent) -> Event:
+    """The event, if a key that the user trusts has signed it.
+
+    A history with one stranger's or one damaged record in it is replayed in no part: what a handler does next follows
+    from all of it.
+    """
+    if not stored.trusted:
+        raise UntrustedCheckpointError(f"record {stored.sequence} of this execution")
+    return stored.event
 
 
 def suspension(message: str, wake: Wake) -> SuspendExecution:

@@ -52,8 +52,6 @@ class TypedSerDes(SerDes[Any]):
         allow: which classes may be read back, by `module:name`; None trusts the journal's own history.
     """
 
-    needs_trust = True
-
     def __init__(self, allow: Callable[[str], bool] | None = None) -> None:
         self._allow = allow
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -235,7 +236,8 @@ class Leases(RuleBasedStateMachine):
         self.patch.setattr(_sqlite, "this_process", lambda: _owner.Owner(str(self.asking), *self.asking, "1"))
         self.patch.setattr(_sqlite, "is_alive", self.judged)
         self.patch.setattr(_sqlite.time, "time", lambda: self.now)
-        self.journal = SqliteJournal(":memory:")
+        self.folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.journal = SqliteJournal(Path(self.folder.name) / "journal.db")
         self.execution = self.journal.create("n", kind="notebook", at=1.0, details={}).execution_id
 
     def judged(self, host: str, pid: int, started: str) -> bool | None:
@@ -319,6 +321,7 @@ class Leases(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.journal.close()
+        self.folder.cleanup()
         self.patch.undo()
 
 

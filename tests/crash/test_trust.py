@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from durable_nb.cli import main
 from durable_nb.events import ErrorInfo, Event, EventKind, OperationType
-from durable_nb.exceptions import DamagedBlobError, MissingBlobError, StoreError, ValidationError
+from durable_nb.exceptions import (
+    DamagedBlobError,
+    DurableExecutionsError,
+    MissingBlobError,
+    StoreError,
+    ValidationError,
+)
 from durable_nb.history import History
 from durable_nb.journal import FileMarkers, SqliteJournal
 from durable_nb.journal._rows import event_of
@@ -362,6 +368,26 @@ def test_a_hostile_execution_row_does_not_stop_a_listing(tmp_path: Path, monkeyp
     assert len(views) == 2
     assert not any(op.trusted for view in views for op in view.operations)
     store.close()
+
+
+@pytest.mark.parametrize("column", ["payload", "kind", "name"])
+def test_a_handler_does_not_go_on_from_a_history_that_somebody_changed(tmp_path: Path, column: str) -> None:
+    from durable_nb.sdk import DurableContext, durable_execution
+
+    @durable_execution
+    def order(event_: Any, context: DurableContext) -> Any:
+        return context.step(lambda _: "real", name="a")
+
+    first = open_store(tmp_path / "store")
+    assert order.run(1, name="x", store=first) == "real"
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "journal.db")) as db:
+        value = {"payload": b'"fake"', "kind": "FAILED", "name": "b"}[column]
+        db.execute(f"UPDATE events SET {column} = ? WHERE type = 'EXECUTION' AND kind = 'SUCCEEDED'", (value,))
+        db.execute(f"UPDATE events SET {column} = ? WHERE type = 'STEP'", (value,))
+        db.commit()
+    with pytest.raises(DurableExecutionsError):
+        order.run(1, name="x", store=first)
+    first.close()
 
 
 # --- secrets ------------------------------------------------------------------------------------------------------------
