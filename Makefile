@@ -83,7 +83,9 @@ bench: $(STAMPS)/test
 	$(TEST_ENV) $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
 
 soak: $(STAMPS)/test $(STAMPS)/chromium
-	$(TEST_ENV) DURABLE_NB_SOAK=1 $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
+	@mkdir -p out && rm -f out/evidence.jsonl
+	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
+	$(BIN)/python -m tests.crash.report out/evidence.jsonl
 
 lab: $(STAMPS)/test
 	$(BIN)/jupyter lab --notebook-dir notebooks

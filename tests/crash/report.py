@@ -1,0 +1,79 @@
+"""Makes `docs/reliability.md` from the evidence of a soak: `python -m tests.crash.report EVIDENCE`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+HEAD = """\
+# Reliability
+
+Each promise, how it is kept, what was tried, and what is out of scope. The table of counts is made by `make soak`
+(`python -m tests.crash.report`); a seeded sample of all of it runs in `make test`.
+
+## Promises
+
+| promise | how it is kept | tried by |
+| --- | --- | --- |
+| When a cell's reply has come, or `context.step` has returned, its checkpoint is on disk | blobs are written, synced, renamed, their folder synced; then one SQLite commit with `synchronous=FULL`; then the reply | crash matrix |
+| A kill or a loss of power at any instruction loses at most what was in flight | nothing is rewritten in place; a checkpoint is one row; what is not named by a row is nothing | crash matrix with SIGKILL, torn writes and a disk that forgets what was not synced |
+| A full or failing disk fails no ordinary cell | the cell is *not durable*, with one line; only a durable call inside a cell, which promises durability, fails | crash matrix with ENOSPC, EIO, SQLITE_BUSY |
+| An at-most-once body never begins twice | an exclusive, synced marker file outside the database before its first instruction; a journal that is lost, damaged, put back from an old copy or of another key makes the step ask | crash matrix, damage, two owners |
+| Two kernels never interleave | a lease with a token that only grows, compared inside each transaction; a late owner's write is refused whatever it believes | a model of the protocol, 8 processes, owners stopped with SIGSTOP, clocks that jump |
+| Damage costs the cell concerned, not the notebook | every row is signed, every blob is named by its hash; `durable-nb verify --repair` moves what is damaged to `quarantine/` and keeps the rest | flipped bits, truncated and overwritten databases, missing logs and blobs, links, pipes, giants |
+| A stranger's bytes are never loaded | see [SECURITY.md](../SECURITY.md) | every column, fuzzed rows, manifests and blobs, hostile names |
+| The store does not grow without bound | `durable-nb gc`, `DURABLE_NB_STORE_LIMIT`, `DURABLE_NB_STORE_DAYS`; blobs are moved aside before they are removed, so that a writer or reader under way loses nothing | collections and repairs killed at each of their own writes |
+| Old stores open | numbered migrations; a newer format is refused and left as it is | a recorded store of each format in `tests/formats` |
+
+## The crash matrix
+
+Every write, fsync, rename, link, `mkdir`, unlink and SQL statement under a store, and every reply of a cell, is a point
+(`durable_nb.testing.faults_store`). The points are the calls themselves, seen by a layer that is put in place only when a
+fault is rehearsed, so that they cost nothing otherwise and none can be forgotten. A run is counted once; then, for each
+point and each fault that makes sense there, a fresh kernel or process lives it, a second one recovers, and a third one
+must find everything done. After each case: no committed checkpoint is lost or changed, no at-most-once body began twice,
+values are those of an undisturbed run, the store opens without help, and what needs a decision asks for it.
+
+A loss of power is simulated above the file system: bytes without fsync, names without a synced folder and the log after
+its last synced commit are gone. Real disks keep more.
+
+## Counts
+
+"""
+
+TAIL = """
+## Limits
+
+- SQLite's own writes are not cut in the middle: it is trusted to recover from its log, which is truncated at its last
+  synced commit, lost whole, and damaged.
+- On network file systems the store uses a rollback journal and reads instead of mapping; that was not tried with power
+  loss. A disk that lies about fsync is beyond any program.
+- At-most-once *steps of handlers* (`StepSemantics.AT_MOST_ONCE_PER_RETRY`) have their start in the journal only: a
+  damaged row is refused, a database that is deleted whole is a new one. At-most-once *cells* have a marker outside it.
+- Markers are files of the store: deleting the store directory deletes them.
+- A clock that jumps forward can end the lease of an owner on *another host* early; the token still keeps the late owner
+  from writing. On one host a lease never ends by time while its process lives.
+"""
+
+
+def page(lines: list[str]) -> str:
+    """The page for these lines of evidence."""
+    sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for line in lines:
+        found = json.loads(line)
+        subject = sums[found.pop("subject")]
+        for name, count in found.items():
+            subject[name] = max(subject[name], count) if name == "points" else subject[name] + count
+    rows = ["| subject | tried |", "| --- | --- |"]
+    for subject in sorted(sums):
+        counts = ", ".join(f"{count:,} {name}" for name, count in sums[subject].items())
+        rows.append(f"| {subject} | {counts} |")
+    return HEAD + "\n".join(rows) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()), encoding="utf-8")
