@@ -84,7 +84,7 @@ bench: $(STAMPS)/test
 
 soak: $(STAMPS)/test $(STAMPS)/chromium
 	@mkdir -p out && rm -f out/evidence.jsonl
-	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
+	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=$(CURDIR)/out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
 	$(BIN)/python -m tests.crash.report out/evidence.jsonl
 
 lab: $(STAMPS)/test
