@@ -184,8 +184,8 @@ class FileLedger:
         for path in (*observed.written, *self._moved_with(observed)):
             key, version = self.key(path), self.digest(path)
             before = observed.before.get(path)
-            if version == before and key not in self._known:
-                continue
+            if version == before == MISSING and key not in self._known:
+                continue  # made and taken away again; a file written as it was is an output like others
             known = self._known.get(key)
             if known is None:
                 known = self._known[key] = _Known(before if before is not None else MISSING)

@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 VERBS = (
     *("run", "plan", "ls", "show", "why", "resolve", "forget"),
-    *("verify", "gc", "trust", "key"),
+    *("verify", "audit", "gc", "trust", "key"),
     *("invoke", "worker", "callback", "cancel"),
 )
 """Modules of this package that have a `register(app)`, in the order of the help text."""

@@ -72,7 +72,7 @@ class Painter:
         self._namespace = namespace
         self._seen: dict[int, int] = {}
         self._alive: list[Any] = []
-        self._memory: dict[int, tuple[int, int]] = {}
+        self._memory: list[tuple[int, int, int, int]] = []
         self._depth = 0
 
     def draw(self, value: Any) -> str:
@@ -173,15 +173,7 @@ class Painter:
         return f"class {value.__qualname__}({self._items(value.__bases__)}) {{{self._pairs(own)}}}"
 
     def _array(self, value: Any) -> str:
-        interface = value.__array_interface__
-        root = value
-        while getattr(root.base, "__array_interface__", None) is not None and type(root.base).__module__ == "numpy":
-            root = root.base
-        start, pointer = root.__array_interface__["data"][0], interface["data"][0]
-        shared = ""
-        if value.size and not value.dtype.hasobject:
-            number, first = self._memory.setdefault(start, (len(self._memory), pointer))
-            shared = f" memory={number}{pointer - first:+d}"
+        shared = f" memory={self._share(value)}" if value.size and not value.dtype.hasobject else ""
         head = f"{_name_of(type(value))} {value.dtype!r} {value.shape} writeable={value.flags.writeable}{shared}"
         if value.dtype.hasobject:
             return f"{head} [{self._items(value.ravel().tolist())}]"
@@ -189,6 +181,17 @@ class Painter:
         if type(value).__module__ == "numpy.ma" or hasattr(value, "mask"):
             head += f" mask={value.mask!r}"
         return f"{head} {order} {_digest(value.tobytes())} {_shorten(str(value.ravel()[:6]))}"
+
+    def _share(self, value: Any) -> str:
+        """Which memory it lies in, and where relative to the array that was seen there first."""
+        start = low = high = value.__array_interface__["data"][0]
+        for length, stride in zip(value.shape, value.strides, strict=True):
+            low, high = low + min(stride * (length - 1), 0), high + max(stride * (length - 1), 0)
+        high += value.itemsize
+        found = next((each for each in self._memory if each[0] < high and low < each[1]), None)
+        number, first = (len(self._memory), start) if found is None else found[2:]
+        self._memory.append((low, high, number, first))
+        return f"{number}{start - first:+d}"
 
     def _frame(self, value: Any) -> str:
         name = _name_of(type(value))

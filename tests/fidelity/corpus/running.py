@@ -414,6 +414,22 @@ print(got)
     ),
     Case(
         row="52",
+        name="written-as-it-was",
+        cells=cells("""
+import pathlib
+n = pathlib.Path('state.txt').write_text('one')
+---
+size = n * 2
+---
+print(size)
+"""),
+        files={"state.txt": "one"},
+        probes=("pathlib.Path('state.txt').read_text()", "size"),
+        edits=(Edit(files={"state.txt": ""}), Edit(files={"state.txt": "two"}), Edit(files={"state.txt": None})),
+        replays=(1, 2),
+    ),
+    Case(
+        row="52",
         name="numpy-saved-and-loaded",
         cells=cells("""
 import numpy as np
