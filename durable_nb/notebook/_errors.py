@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from durable_nb import exceptions
 from durable_nb.events import ErrorInfo
 from durable_nb.exceptions import DurableExecutionsError, StepInterruptedError
 
@@ -32,15 +33,22 @@ class Shown:
         return [f"{type(self).__name__}: {self}", *self.lines]
 
 
+class StepChangedError(Shown, exceptions.StepChangedError):
+    """Raised in the place of an at-most-once step that was done with other inputs; says which and what to type."""
+
+
 class StepRefusedError(Shown, StepInterruptedError):
     """Raised in the place of an at-most-once step that must not be started; says why and what to type."""
 
     @classmethod
-    def of(cls, name: str, plan: Plan) -> StepRefusedError:
+    def of(cls, name: str, plan: Plan) -> StepRefusedError | StepChangedError:
         """The error of a plan that refuses."""
         answer = plan.verdict.answer if plan.verdict is not None else None
+        if answer == "changed":
+            changed = StepChangedError(name, plan.reason)
+            changed.lines = (*plan.difference, *_CURES[answer].format(name=name).splitlines())
+            return changed
         what = {
-            "changed": f"step {name!r} was done with other inputs: {plan.reason}",
             "interrupted": f"step {name!r} may have happened: {plan.reason}",
             "failed": f"step {name!r} failed: {plan.reason}",
         }.get(answer or "", plan.reason)
