@@ -121,6 +121,8 @@ class Manager:
     def do_forget(self, arguments: Sequence[str]) -> None:
         """Remove what is recorded for a step, or for the whole notebook. Markers of at-most-once steps stay."""
         home = self._home()
+        if not home.ownership.ensure():
+            raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: forget there")
         if list(arguments) == ["--all"]:
             view = History(home.store.journal).find(home.record.name)
             operations = [op.operation_id for op in view.operations] if view is not None else []
