@@ -371,6 +371,8 @@ class Session:
             ledger.adopt(key)
             return True
         for record in home.cells.candidates(owner):
+            if not record.stored.trusted:  # a stranger's record names bytes as it likes
+                continue
             for state in states_of(record.files):
                 address = record.files.get("blobs", {}).get(key)
                 if (state.key, state.version) == (key, wanted) and self._put_back(state, address):
