@@ -21,7 +21,7 @@ from tests.fidelity.nursery import Nursery
 
 SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
-SAMPLE = int(os.environ.get("DURABLE_NB_MATRIX", "16"))
+SAMPLE = int(os.environ.get("DURABLE_NB_MATRIX", "12"))
 
 pytestmark = pytest.mark.timeout(3600 if SOAK else 300)
 

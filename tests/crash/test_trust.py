@@ -35,7 +35,7 @@ from tests.crash.story import ONCE, PROBES, Case
 from tests.fidelity.nursery import Nursery
 
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
-EXAMPLES = 5000 if SOAK else 150
+EXAMPLES = 5000 if SOAK else 80
 
 relaxed = settings(
     max_examples=EXAMPLES, deadline=None, database=None, derandomize=not SOAK, suppress_health_check=list(HealthCheck)
