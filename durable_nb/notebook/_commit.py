@@ -227,6 +227,7 @@ class Committer:
             "seconds": report.seconds,
             "bytes": report.nbytes,
             "reason": report.reason,
+            **({"diff": list(cell.difference[:200])} if cell.difference else {}),
             **({"files": kept} if files else {}),
             **({"payload_blob": address} if address else {}),
         }
@@ -255,6 +256,7 @@ class Committer:
             "inputs": to_json(inputs),
             "seconds": report.seconds,
             "reason": report.reason,
+            **({"diff": list(cell.difference[:200])} if cell.difference else {}),
             "runs_again": problem,
             **({"files": {"states": [state.to_json() for state in files], "blobs": {}}} if files else {}),
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durable_nb import exceptions
 from durable_nb.events import ErrorInfo
-from durable_nb.exceptions import DurableExecutionsError, StepInterruptedError
+from durable_nb.exceptions import DurableExecutionsError
 
 if TYPE_CHECKING:
     from durable_nb.notebook._plan import Plan
@@ -37,11 +37,11 @@ class StepChangedError(Shown, exceptions.StepChangedError):
     """Raised in the place of an at-most-once step that was done with other inputs; says which and what to type."""
 
 
-class StepRefusedError(Shown, StepInterruptedError):
+class StepInterruptedError(Shown, exceptions.StepInterruptedError):
     """Raised in the place of an at-most-once step that must not be started; says why and what to type."""
 
     @classmethod
-    def of(cls, name: str, plan: Plan) -> StepRefusedError | StepChangedError:
+    def of(cls, name: str, plan: Plan) -> StepInterruptedError | StepChangedError:
         """The error of a plan that refuses."""
         answer = plan.verdict.answer if plan.verdict is not None else None
         if answer == "changed":

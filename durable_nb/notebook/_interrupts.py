@@ -6,6 +6,31 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+
+class Held:
+    """Whether SIGINT came while it was held."""
+
+    came = False
+
+
+@contextmanager
+def held_interrupts() -> Iterator[Held]:
+    """Note SIGINT meanwhile instead of raising in the middle of our own work; the caller then ends the cell."""
+    held = Held()
+    if threading.current_thread() is not threading.main_thread():
+        yield held
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        held.came = True
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

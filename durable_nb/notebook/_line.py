@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.exceptions import ValidationError
 from durable_nb.notebook._attempts import Watchdog, backoff_of, pause_here
 from durable_nb.notebook._cell import Cell, Request, message_id
-from durable_nb.notebook._errors import StepRefusedError
+from durable_nb.notebook._errors import StepInterruptedError
 from durable_nb.notebook._plan import Plan
 from durable_nb.notebook._replay import CannotReplayError, replay
 
@@ -45,7 +45,7 @@ class LineStep:
         cell = session.prepare(self._request, self._tree)
         plan = session.plan(cell)
         if plan.kind == "refuse":
-            raise StepRefusedError.of(cell.label, plan)
+            raise StepInterruptedError.of(cell.label, plan)
         if plan.kind == "replay" and plan.record is not None:
             try:
                 cell.report = replay(session, cell, plan.record)

@@ -122,6 +122,14 @@ class CellJournal:
         found.sort(key=lambda stored: (stored.execution_id == self.execution_id, stored.event.at), reverse=True)
         return [Record(stored, self.blobs) for stored in found]
 
+    def completed(self) -> list[Record]:
+        """Completed runs of this execution, oldest first."""
+        return [
+            Record(stored, self.blobs)
+            for stored in self.journal.read(self.execution_id)
+            if stored.event.kind is EventKind.SUCCEEDED and stored.event.sub_type == CELL
+        ]
+
     def with_files(self) -> list[Record]:
         """Completed runs that left files, oldest first: of this execution, and of all for a session without a name."""
         everywhere = [record.execution_id for record in self.journal.executions()] if self.is_anonymous else []

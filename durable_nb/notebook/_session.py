@@ -34,6 +34,7 @@ from durable_nb.notebook._errors import StaleFileError, error_info
 from durable_nb.notebook._home import Home, Location, find_location, keep_small, open_home
 from durable_nb.notebook._inputs import InputBook
 from durable_nb.notebook._left import left_by, running_work
+from durable_nb.notebook._past import Past
 from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import result_index
@@ -96,6 +97,7 @@ class Session:
         self.recent: list[int] = []
         """The numbers of the last three results, the latest one last."""
         self._forced: set[str] = set()
+        self._past: Past | None = None
         self._location: Location | None = None
         self._world: World | None = None
         self.book = InputBook(self.tracker)
@@ -150,6 +152,7 @@ class Session:
     def close(self) -> None:
         """Let the store go."""
         home, self.home, self.no_home = self.home, None, None
+        self._past = None
         if home is not None:
             home.close()
 
@@ -207,13 +210,12 @@ class Session:
             cell.inputs.update(self.book.of_figures(cell.reads))
 
     def _last_source(self, cell: Cell) -> str | None:
-        """The source this cell had before an edit, as far as the front end's id tells."""
-        previous = self.ordinals.previous(cell.request.cell_id)
-        home = self.home
-        if previous is None or home is None:
+        """The source this cell had before an edit: by the front end's id, else the one most like it at its place."""
+        if self.home is None:
             return None
-        records = home.cells.candidates(operation_id(previous, cell.ordinal))
-        return records[0].source if records else None
+        if self._past is None:
+            self._past = Past(self.home.cells.completed())
+        return self._past.source(cell.request.cell_id, cell.position, cell.request.body)
 
     def start(self, cell: Cell, plan: Plan) -> None:
         """Take the picture before the run, and record that it starts."""

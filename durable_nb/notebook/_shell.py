@@ -29,8 +29,8 @@ from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, p
 from durable_nb.notebook._badge import Badges
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
-from durable_nb.notebook._errors import StepRefusedError
-from durable_nb.notebook._interrupts import deferred_interrupts
+from durable_nb.notebook._errors import StepInterruptedError
+from durable_nb.notebook._interrupts import deferred_interrupts, held_interrupts
 from durable_nb.notebook._line import LineStep
 from durable_nb.notebook._plan import Plan
 from durable_nb.notebook._replay import CannotReplayError, replay
@@ -248,10 +248,11 @@ class ShellHooks:
             self._asking.close()
             self._asking = None
         try:
-            cell = self.session.prepare(request, ast.Module(list(nodelist), []))
-            self._running = cell
-            backoff = backoff_of(request.options, self.shell.user_ns)
-            plan = cell.plan = self.session.plan(cell)
+            with held_interrupts() as held:
+                cell = self.session.prepare(request, ast.Module(list(nodelist), []))
+                self._running = cell
+                backoff = backoff_of(request.options, self.shell.user_ns)
+                plan = cell.plan = self.session.plan(cell)
         except ValidationError as exc:
             from IPython.core.error import UsageError
 
@@ -262,8 +263,10 @@ class ShellHooks:
             self.session.fault(None, exc)
             if request.options.at_most_once:  # it may have run already: what cannot be decided is not run
                 refusal = Plan("refuse", f"whether it was started cannot be known ({exc})")
-                return _show(self.shell, result, StepRefusedError.of(request.options.name or "", refusal))
+                return _show(self.shell, result, StepInterruptedError.of(request.options.name or "", refusal))
             return await run()
+        if held.came:
+            return self._interrupted(cell, result, KeyboardInterrupt())
         if plan.kind == "replay":
             replayed = self._replay(cell, plan, result)
             if replayed is not None:
@@ -271,6 +274,11 @@ class ShellHooks:
         elif plan.kind == "refuse":
             return self._refuse(cell, plan, result)
         return await self._run(cell, plan, run, result, backoff)
+
+    def _interrupted(self, cell: Cell, result: Any, stop: BaseException) -> bool:
+        """End a cell that somebody stopped before its first statement."""
+        cell.report = Report("failed", "it was interrupted before it started", attempt=cell.attempt)
+        return _stopped(self.shell, result, stop)
 
     # --- replay, refuse, run ---------------------------------------------------------------------------------------
 
@@ -297,7 +305,7 @@ class ShellHooks:
     def _refuse(self, cell: Cell, plan: Plan, result: Any) -> bool:
         """An at-most-once step that needs a decision: say why and what to type."""
         self._ask(cell, plan)
-        error = StepRefusedError.of(cell.options.name or cell.label, plan)
+        error = StepInterruptedError.of(cell.options.name or cell.label, plan)
         cell.report = Report("failed", str(error), difference=plan.difference, decision=True)
         return _show(self.shell, result, error)
 
@@ -316,17 +324,22 @@ class ShellHooks:
         """Run the statements in as many attempts as the strategy allows."""
         session = self.session
         try:
-            session.analyse(cell)
-            resumed = session.resume(cell, plan, backoff)
+            with held_interrupts() as held:
+                session.analyse(cell)
+                resumed = session.resume(cell, plan, backoff)
+            if held.came:
+                raise KeyboardInterrupt
             view = cell.view = self._view(cell, backoff)
             if view is not None:
                 view.open()
             if resumed is not None:
                 await _wait(cell, resumed, None)
-            session.start(cell, plan)
+            with held_interrupts() as held:
+                session.start(cell, plan)
+            if held.came:
+                raise KeyboardInterrupt
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-            cell.report = Report("failed", "it was interrupted before it started", attempt=cell.attempt)
-            return _stopped(self.shell, result, stop)
+            return self._interrupted(cell, result, stop)
         except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
             if cell.options.at_most_once:
                 return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)

@@ -69,7 +69,7 @@ def right(seen: Seen) -> None:
 
 
 def asks(seen: Seen) -> bool:
-    return seen.cells[ONCE]["status"] == "error" and seen.cells[ONCE]["ename"] == "StepRefusedError"
+    return seen.cells[ONCE]["status"] == "error" and seen.cells[ONCE]["ename"] == "StepInterruptedError"
 
 
 def flip(path: Path, place: int, bit: int = 0) -> None:

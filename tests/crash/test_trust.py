@@ -71,7 +71,7 @@ def test_a_store_from_elsewhere_loads_nothing_until_it_is_trusted(
         seen = case.live()
         assert "replayed" not in seen.statuses, "nothing that was signed with another key is given back"
         assert case.begun()["pay"] == 1, "and an at-most-once step asks"
-        assert seen.cells[ONCE]["ename"] == "StepRefusedError"
+        assert seen.cells[ONCE]["ename"] == "StepInterruptedError"
         assert "signed" in seen.cells[ONCE]["evalue"]
         monkeypatch.setenv("JUPYTER_DATA_DIR", str(mine))
         assert main(["show", "--store", str(case.store), "notebook.ipynb"]) == 0
@@ -368,6 +368,25 @@ def test_a_hostile_execution_row_does_not_stop_a_listing(tmp_path: Path, monkeyp
     assert len(views) == 2
     assert not any(op.trusted for view in views for op in view.operations)
     store.close()
+
+
+@pytest.mark.parametrize("command", [["verify"], ["trust", "--yes"], ["ls"], ["show", "n"]])
+def test_names_from_a_strangers_store_do_not_command_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2Jboo"
+    monkeypatch.setenv("DURABLE_NB_KEY", "a stranger's")
+    write(tmp_path / "store", name=evil, details={"label": evil, "source": evil})
+    store = open_store(tmp_path / "store")
+    store.journal.create(evil, kind="notebook", at=2.0, details={})
+    store.close()
+    monkeypatch.delenv("DURABLE_NB_KEY")
+    place = [str(tmp_path / "store")] if command[0] == "trust" else ["--store", str(tmp_path / "store")]
+    main([*command, *place])
+    said = capsys.readouterr().out
+    assert said
+    assert "\x1b]" not in said
+    assert "\x1b[2J" not in said
 
 
 @pytest.mark.parametrize("column", ["payload", "kind", "name"])

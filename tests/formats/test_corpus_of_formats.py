@@ -65,7 +65,7 @@ def test_a_store_of_a_released_format_replays(folder: Path, nursery: Nursery) ->
         statuses = seen.statuses[:6] + seen.statuses[7:]
         assert statuses == ["declared", "declared", *["replayed"] * 5], [cell["durable"] for cell in seen.cells]
     else:
-        assert seen.statuses[3] == "replayed" or seen.cells[3]["ename"] == "StepRefusedError"
+        assert seen.statuses[3] == "replayed" or seen.cells[3]["ename"] == "StepInterruptedError"
 
 
 def test_a_newer_format_is_refused_with_a_message_and_left_as_it_is(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def interrupted(kernel: Kernel) -> Page:
 @pytest.mark.parametrize(("decision", "status"), [("succeeded", "ok"), ("failed", "error")])
 def test_an_interrupted_step_is_decided_by_a_button(kernel: Kernel, decision: str, status: str) -> None:
     page = interrupted(kernel)
-    assert page.pending.result().ename == "StepRefusedError"
+    assert page.pending.result().ename == "StepInterruptedError"
     assert page.states()[-1]["actions"] == ["succeeded", "again", "failed"]
     page.press(decision)
     kernel._until(lambda: "Decided" in page.pending.area.outputs[0]["data"]["text/plain"], "the decision")
