@@ -175,7 +175,7 @@ class _Living:
     async def _names(self) -> dict[str, str]:
         client = self._client
         assert client.kc is not None
-        look = f"__import__('runpy').run_path({_portrait.__file__!r})['portrait'](globals())"
+        look = f"__import__('runpy').run_path({_portrait.__file__!r})['portraits'](globals())"
         message = client.kc.execute("", silent=True, user_expressions={"names": f"repr({look})"})
         reply = await client.async_wait_for_reply(message)
         answer = ((reply or {}).get("content", {}).get("user_expressions") or {}).get("names", {})
@@ -190,6 +190,8 @@ def _steady(outputs: Sequence[Any], folder: Path) -> tuple[list[dict[str, Any]],
     found: list[dict[str, Any]] = []
     told: list[str] = []
     for output in outputs:
+        if _is_step_line(output):
+            continue
         made = _walk(dict(output), folder)
         if made.get("output_type") == "stream" and made.get("name") == "stderr":
             told += [line.strip() for line in _OURS.findall(made["text"])]
@@ -202,6 +204,14 @@ def _steady(outputs: Sequence[Any], folder: Path) -> tuple[list[dict[str, Any]],
         else:
             found.append(made)
     return found, tuple(told)
+
+
+def _is_step_line(output: Any) -> bool:
+    """Whether an output is the line that durable_nb shows of a marked step."""
+    data = output.get("data", {})
+    return "&middot; durable step" in data.get("text/html", "") and data.get("text/plain", "").startswith(
+        "Durable step "
+    )
 
 
 def _walk(value: Any, folder: Path) -> Any:

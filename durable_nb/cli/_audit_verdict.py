@@ -115,16 +115,22 @@ def compare(report: Report, stage: str, plain: Life, durable: Life, unsteady: tu
         report.findings.append(Finding(stage, f"cell {number + 1}", expected, got, hit))
     ran = any(cell.status in ("executed", "not_durable", "failed") for cell in durable.cells)
     for name in sorted(names - unsteady[1]):
-        expected, got = plain.names.get(name, "(absent)"), durable.names.get(name, "(absent)")
-        report.findings.append(
-            Finding(stage, f"name {name}", _short(expected), _short(got), not ran or stage != "resumed")
-        )
+        expected, got = _apart(plain.names.get(name, "(absent)"), durable.names.get(name, "(absent)"))
+        report.findings.append(Finding(stage, f"name {name}", expected, got, not ran or stage != "resumed"))
 
 
 def _cell(life: Life, number: int) -> str:
     if number >= len(life.cells):
         return "(did not run)"
     return _short(repr(life.cells[number].outputs))
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two long texts from where they begin to differ."""
+    place = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = max(0, place - 80)
+    lead = "…" if start else ""
+    return lead + _short(one[start:]), lead + _short(other[start:])
 
 
 def _short(text: str, width: int = 240) -> str:

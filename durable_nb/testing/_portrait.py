@@ -53,6 +53,7 @@ _FOREIGN = frozenset(
         "IPython",
         "logging",
         "tqdm",
+        "durable_nb",
     }
 )
 """Packages whose objects hold machinery of the process: type and sharing are drawn, the inside is left to probes."""
@@ -65,6 +66,30 @@ def portrait(namespace: Mapping[str, Any]) -> dict[str, str]:
     return {name: painter.draw(namespace[name]) for name in names}
 
 
+def portraits(namespace: Mapping[str, Any]) -> dict[str, str]:
+    """One text per name that does not depend on other names' content, only on what it shares with which.
+
+    A name that differs by itself (a clock, a draw) leaves the texts of all others as they are.
+    """
+    painters: dict[str, Painter] = {}
+    found = {}
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + _DEEPEST * 20)
+    try:
+        for name in sorted(each for each in namespace if not each.startswith("_") and each not in HIDDEN):
+            painter = painters[name] = Painter(namespace)
+            text = painter.draw(namespace[name])
+            shares = [
+                f"{other}:{n}"
+                for other, each in painters.items()
+                if each is not painter and (n := painter.shares(each))
+            ]
+            found[name] = text + (f" shares {' '.join(shares)}" if shares else "")
+    finally:
+        sys.setrecursionlimit(limit)
+    return found
+
+
 class Painter:
     """Draws values; what it has seen keeps its number."""
 
@@ -74,6 +99,11 @@ class Painter:
         self._alive: list[Any] = []
         self._memory: list[tuple[int, int, int, int]] = []
         self._depth = 0
+
+    def shares(self, other: Painter) -> int:
+        """How many mutable objects and pieces of memory this drawing has in common with another."""
+        memory = sum(any(a[0] < b[1] and b[0] < a[1] for b in other._memory) for a in self._memory)
+        return len(self._seen.keys() & other._seen.keys()) + memory
 
     def draw(self, value: Any) -> str:
         """The text of one value."""
