@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["as_json", "duration", "moment", "one_line", "size"]
+__all__ = ["as_json", "duration", "moment", "one_line", "printable", "size"]
 
 
 def duration(seconds: float | None) -> str:
@@ -42,9 +42,14 @@ def moment(at: float | None) -> str:
 
 
 def one_line(text: str, width: int = 60) -> str:
-    """The first line of a text, cut to a width."""
-    line = next((part.strip() for part in text.splitlines() if part.strip()), "")
+    """The first line of a text, cut to a width; nothing in it commands the terminal."""
+    line = printable(next((part.strip() for part in text.splitlines() if part.strip()), ""))
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a store that came from elsewhere must not write escape sequences."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def as_json(value: Any) -> str:

@@ -39,7 +39,7 @@ def gc(
     """
     from dataclasses import asdict
 
-    from durable_nb.cli._format import as_json, size
+    from durable_nb.cli._format import as_json, printable, size
     from durable_nb.cli._places import opened
     from durable_nb.maintenance import Budget, budget_of, collect, size_of, store_size
     from durable_nb.settings import Settings
@@ -60,7 +60,7 @@ def gc(
     sys.stdout.write(f"{done.records} records and {done.blobs} blobs {verb} ({size(done.nbytes)}); ")
     sys.stdout.write(f"the store has {size(now)}: {place.place}\n")
     for name in done.held:
-        sys.stdout.write(f"{name} is in use: its records stay\n")
+        sys.stdout.write(f"{printable(name)} is in use: its records stay\n")
     if done.waiting:
         sys.stdout.write(f"{done.waiting} blobs go when no other process has the store open, or in an hour\n")
     return 0

@@ -25,6 +25,7 @@ def trust(
     Until then its outputs can be looked at (`durable-nb show`) and its values are never loaded.
     """
     from durable_nb.cli._exit import Complaint
+    from durable_nb.cli._format import printable
     from durable_nb.maintenance import trust as sign
     from durable_nb.maintenance import untrusted
     from durable_nb.runtime import open_store
@@ -34,7 +35,7 @@ def trust(
     try:
         found = untrusted(store)
         for name, numbers in found.by_execution.values():
-            sys.stdout.write(f"{name}: {len(numbers)} records\n")
+            sys.stdout.write(f"{printable(name)}: {len(numbers)} records\n")
         if not found.count:
             sys.stdout.write(f"every record in {place} is signed with a key that you trust\n")
             return 0

@@ -29,7 +29,7 @@ def verify(
 ) -> int:
     """Check a store: every row's signature and the content of every blob. Exit status 1 when something is wrong."""
     from durable_nb.cli._exit import ExitCode
-    from durable_nb.cli._format import as_json, size
+    from durable_nb.cli._format import as_json, printable, size
     from durable_nb.cli._places import opened, place_of
     from durable_nb.maintenance import check
     from durable_nb.maintenance import repair as mend
@@ -46,7 +46,7 @@ def verify(
         sys.stdout.write(as_json({"store": str(place.place), **counts, **lists, **blobs, "ok": found.good}) + "\n")
     else:
         for finding in found.findings:
-            sys.stdout.write(f"{finding}\n")
+            sys.stdout.write(f"{printable(str(finding))}\n")
         counts_text = f"{found.executions} executions, {found.blobs} blobs, {size(found.nbytes)}"
         sys.stdout.write(f"{'all right' if found.good else 'NOT all right'}: {counts_text} in {place.place}\n")
     return ExitCode.OK if found.good else ExitCode.FAILED
