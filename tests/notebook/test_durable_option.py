@@ -21,7 +21,7 @@ def durable(bench: Bench, *options: str) -> Ran:
 
 def outcome(ran: Ran) -> str:
     """The last line without its time."""
-    return ran.stdout.strip().splitlines()[-1].partition(" in ")[0]
+    return ran.stdout.strip().splitlines()[-1].strip("= ").partition(" in ")[0]
 
 
 def cell(source: str, *outputs: dict[str, Any], tags: tuple[str, ...] = ()) -> dict[str, Any]:

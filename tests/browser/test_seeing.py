@@ -1,0 +1,293 @@
+"""What a person sees in JupyterLab and Notebook 7: the step widget and its buttons, the badge, the board.
+
+With `DURABLE_NB_PICTURES=docs/images` the pictures of the documentation are taken anew, by the same tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.lab import Lab
+from tests.notebook.harness import Bench
+
+pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.xdist_group("browser")]
+
+FETCH = """\
+%%durable_step fetch --max-attempts 4 --initial-delay 30s --jitter none
+tries = Path("tries").read_text() if Path("tries").exists() else ""
+Path("tries").write_text(tries + "x")
+if len(tries) < 2:
+    raise ConnectionError("the service answered 503 (busy)")
+table = {"rows": sum(rows), "words": len(rows)}
+print(table)"""
+CELLS = [
+    "import time\nfrom pathlib import Path",
+    "rows = [len(word) for word in 'a few words of text'.split()]\nrows",
+    FETCH,
+    "total = table['rows'] * 2\ntotal",
+    "feed = (n for n in rows)",
+    "time.sleep(0.3)\ndone = total + 1\ndone",
+]
+STEP = ".durable-nb-step"
+FINAL = "fetch · durable step · up to 4 attempts"
+
+
+def picture(lab: Lab, name: str) -> None:
+    """Take a picture for the documentation, when pictures are asked for."""
+    folder = os.environ.get("DURABLE_NB_PICTURES")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lab.page.evaluate("() => document.activeElement?.blur?.()")
+        lab.shot(Path(folder) / f"{name}.png")
+
+
+def dark(lab: Lab) -> None:
+    colour = "() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color1')"
+    before = lab.page.evaluate(colour)
+    lab.command("apputils:change-theme", theme="JupyterLab Dark")
+    # The theme's style sheet replaces the old one a little after the body is told.
+    lab.page.wait_for_function(
+        f"before => document.body.dataset.jpThemeLight === 'false' && ({colour})() !== before", arg=before
+    )
+
+
+def states(lab: Lab) -> list[str | None]:
+    """The badge of each cell, in order."""
+    script = """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+        .map(cell => cell.querySelector('.durable-nb-badge')?.dataset.state ?? null)"""
+    return list(lab.page.evaluate(script))
+
+
+def wait_states(lab: Lab, *wanted: str | None) -> None:
+    script = """wanted => JSON.stringify([...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+        .map(cell => cell.querySelector('.durable-nb-badge')?.dataset.state ?? null)) === JSON.stringify(wanted)"""
+    try:
+        lab.page.wait_for_function(script, arg=list(wanted))
+    except Exception as exc:
+        raise AssertionError(f"badges are {states(lab)}, not {list(wanted)}") from exc
+
+
+def press(lab: Lab, kind: str) -> None:
+    lab.page.click(f".durable-nb-button[data-kind={kind}]")
+
+
+def luminance(lab: Lab, selector: str, what: str) -> float:
+    """How light a colour of an element is, 0 to 1."""
+    script = """([selector, what]) => {
+        const parts = getComputedStyle(document.querySelector(selector))[what].match(/[\\d.]+/g).map(Number);
+        return (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]) / 255; }"""
+    return float(lab.page.evaluate(script, [selector, what]))
+
+
+@pytest.fixture(params=["lab", "notebook"])
+def lab(request: pytest.FixtureRequest, bench: Bench) -> Iterator[Lab]:
+    bench.notebook("report.ipynb", CELLS)
+    with Lab(bench, app=request.param, width=1000, height=760) as opened:
+        opened.open("report.ipynb")
+        if opened.app == "lab":  # the notebook by itself
+            opened.command("application:toggle-left-area")
+        yield opened
+
+
+def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab, bench: Bench) -> None:
+    page = lab.page
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(f"{STEP}[data-tone=wait]")
+    assert "attempt 1 of 4 failed" in page.inner_text(STEP)
+    assert "ConnectionError: the service answered 503 (busy)" in page.inner_text(STEP)
+    clock = ".durable-nb-clock"
+    first = page.inner_text(clock)
+    page.wait_for_function("([s, t]) => document.querySelector(s).textContent !== t", arg=[clock, first])
+    picture(lab, f"step-{lab.app}-light")
+    if lab.app == "lab":
+        light = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
+        dark(lab)
+        now = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
+        assert light[0] > 0.8 > 0.4 > light[1]
+        assert now[0] < 0.3 < 0.6 < now[1]
+        picture(lab, "step-lab-dark")
+    page.click(f"{STEP} summary")
+    assert "raise ConnectionError" in page.inner_text(f"{STEP} pre")
+    press(lab, "retry")
+    page.wait_for_selector(".durable-nb-button[data-kind=anew]")
+    press(lab, "retry")
+    lab.wait_done()
+    page.wait_for_selector(STEP, state="detached")
+    assert FINAL in page.inner_text(".jp-Notebook")
+    assert lab.texts()[2] == "{'rows': 15, 'words': 5}\n"
+    lab.save()
+    saved = (bench.root / "report.ipynb").read_text()
+    assert "widget-view" not in saved
+    assert not lab.errors()
+    # Reopened by a page that has never seen the widget, with a kernel that has not either.
+    lab.restart()
+    lab.open("report.ipynb")
+    assert FINAL in page.inner_text(".jp-Notebook")
+    assert "Error displaying widget" not in page.inner_text(".jp-Notebook")
+    lab.run_all()
+    wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
+    assert FINAL in page.inner_text(".jp-Notebook")
+    assert not lab.errors()
+    # And on paper: a page by nbconvert, which nobody has to be online for.
+    html = exported(bench)
+    assert "up to 4 attempts" in html
+    assert "widget-view" not in html
+
+
+def exported(bench: Bench) -> str:
+    argv = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--stdout", "report.ipynb"]
+    done = subprocess.run(argv, cwd=bench.root, env=bench.environment(), capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_cancel_stops_a_cell_that_sleeps(lab: Lab) -> None:
+    lab.edit(2, "%%durable_step slow\nimport time\ntime.sleep(600)")
+    lab.command("notebook:run-all-cells", wait=False)
+    lab.page.wait_for_selector(".durable-nb-button[data-kind=cancel]")
+    press(lab, "cancel")
+    lab.wait_done()
+    assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
+    wait_states(lab, None, "durable", "failed", None, None, None)
+
+
+def test_the_keyboard_is_enough_for_the_buttons(lab: Lab) -> None:
+    lab.command("notebook:run-all-cells", wait=False)
+    lab.page.wait_for_selector(f"{STEP}[data-tone=wait]")
+    lab.page.focus(".durable-nb-button[data-kind=cancel]")
+    lab.page.keyboard.press("Enter")
+    lab.wait_done()
+    assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
+
+
+@pytest.mark.parametrize(("button", "errors"), [("succeeded", 0), ("failed", 1)])
+def test_an_interrupted_payment_is_decided_below_its_cell(lab: Lab, button: str, errors: int) -> None:
+    page = lab.page
+    pay = "%%durable_step pay --at-most-once\nPath('paid').write_text('x')\ntime.sleep(600)"
+    lab.edit(2, pay)
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(".durable-nb-badge[data-state=running]")
+    while not (lab.bench.root / "paid").exists():
+        page.wait_for_timeout(50)
+    (pid,) = lab.kernel_pids()
+    os.kill(pid, signal.SIGKILL)
+    page.wait_for_function("() => !document.querySelector('.durable-nb-badge[data-state=running]')")
+    close_dialogs(lab)
+    lab.restart()
+    lab.run_cell(0)
+    lab.run_cell(2)
+    page.wait_for_selector(".durable-nb-button[data-kind=succeeded]")
+    assert "needs your decision" in page.inner_text(STEP)
+    if button == "succeeded":
+        picture(lab, f"decision-{lab.app}")
+    press(lab, button)
+    page.wait_for_selector(STEP, state="detached")
+    assert "Decided" in page.inner_text(".jp-Notebook")
+    lab.run_cell(2)
+    assert sum("ename" in output for output in lab.cells()[2]["outputs"]) == errors
+
+
+def close_dialogs(lab: Lab) -> None:
+    """The page says that the kernel has died."""
+    while (button := lab.page.query_selector(".jp-Dialog .jp-mod-accept")) is not None:
+        button.click()
+
+
+def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab) -> None:
+    page = lab.page
+    (lab.bench.root / "tries").write_text("xx")
+    lab.run_all()
+    wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
+    lab.edit(3, "total = table['rows'] * 3\ntotal")
+    wait_states(lab, None, "durable", "durable", "stale", "not_storable", "stale")
+    page.click(".durable-nb-badge[data-state=stale] >> nth=1")
+    assert "it reads total, which total = table['rows'] * 2 will make anew" in page.inner_text(".durable-nb-panel")
+    picture(lab, f"stale-{lab.app}")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".durable-nb-panel", state="detached")
+    lab.edit(3, "total = table['rows'] * 2  # a comment\ntotal")
+    wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
+    lab.save()
+    lab.restart()
+    wait_states(lab, None, "stored", "stored", "stored", "stale", "stored")
+    lab.run_all()
+    wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
+    page.click(".durable-nb-badge[data-state=replayed] >> nth=3")
+    assert "saved 0.3 s" in page.inner_text(".durable-nb-panel") or "saved 3" in page.inner_text(".durable-nb-panel")
+    if lab.app == "lab":
+        dark(lab)
+    picture(lab, f"badge-{lab.app}")
+    page.click(".durable-nb-panel button")
+    wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "durable")
+    assert not lab.errors()
+
+
+def test_a_page_that_is_opened_later_knows_the_badges(lab: Lab) -> None:
+    (lab.bench.root / "tries").write_text("xx")
+    lab.run_all()
+    lab.save()
+    lab.open("report.ipynb")
+    wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
+
+
+def test_the_board_follows_the_cells_and_is_saved_as_it_is(lab: Lab, bench: Bench) -> None:
+    (bench.root / "tries").write_text("xx")
+    lab.run_cell(0)
+    lab.edit(1, "%durable status")
+    lab.run_cell(1)
+    lab.edit(5, "rows = [1, 2]\ntime.sleep(0.5)\nlong = sum(rows)")
+    lab.run_cell(5)
+    board = lab.cell(1).locator(".jp-OutputArea")
+    lab.page.wait_for_function(
+        "() => document.querySelector('.jp-OutputArea table')?.innerText.includes('rows = [1, 2]')"
+    )
+    assert "executed" in board.inner_text()
+    lab.save()
+    outputs: list[Any] = json.loads((bench.root / "report.ipynb").read_text())["cells"][1]["outputs"]
+    assert [sorted(output["data"]) for output in outputs] == [["text/html", "text/plain"]]
+    assert "rows = [1, 2]" in "".join(outputs[0]["data"]["text/plain"])
+    assert not lab.errors()
+
+
+def test_pictures_of_the_board(bench: Bench) -> None:
+    """A longer notebook, part of which was run before, in light and dark."""
+    cells = [
+        "import time\nimport numpy as np\nimport durable_nb",
+        "raw = np.random.default_rng(1).normal(size=200_000)\ntime.sleep(1.2)",
+        "clean = raw[abs(raw) < 3]\ntime.sleep(0.8)",
+        "# durable: name=upload max-attempts=4 initial-delay=300ms jitter=none retry-on=ConnectionError\n"
+        "from pathlib import Path\ntries = Path('t').read_text() if Path('t').exists() else ''\n"
+        "Path('t').write_text(tries + 'x')\ntime.sleep(0.3)\n"
+        "if len(tries) < 2:\n    raise ConnectionError('503')",
+        "parts = [durable_nb.context.step(lambda _: n * n, name=f'part {n}') for n in range(3)]\ntime.sleep(0.6)",
+        "stream = (x for x in clean)",
+        "model = clean.mean(), clean.std()\ntime.sleep(0.7)\nmodel",
+        "%durable status",
+    ]
+    bench.notebook("board.ipynb", cells)
+    with Lab(bench, width=1000, height=640) as lab:
+        lab.open("board.ipynb")
+        lab.command("application:toggle-left-area")
+        lab.run_all()
+        lab.edit(6, cells[6].replace("clean.std()", "clean.var()"))
+        lab.restart()
+        lab.run_all()
+        table = lab.page.locator(".jp-OutputArea table")
+        table.scroll_into_view_if_needed()
+        text = table.inner_text()
+        assert "replayed" in text
+        assert "part 2" in text
+        table.locator("summary").nth(2).click()
+        picture(lab, "board-light")
+        dark(lab)
+        table.scroll_into_view_if_needed()
+        picture(lab, "board-dark")
+        assert not lab.errors()
