@@ -52,10 +52,13 @@ class Outputs:
         self._clear_next = False
         self.items: list[Message] = []
         self.truncated = False
+        self.cleared = False
+        """The cell itself took its outputs away, and whatever stood above them."""
 
     def add(self, kind: str, content: Mapping[str, Any]) -> None:
         """Apply one message."""
         if kind == "clear_output":
+            self.cleared = True
             if content.get("wait"):
                 self._clear_next = True
             else:
@@ -193,6 +196,8 @@ class Tee:
         self._outputs: Outputs | None = None
         self._parent: str | None = None
         self._muted = False
+        self.cleared = False
+        """Whether the cell that was recorded last took its outputs away itself."""
         self._held: list[tuple[Any, Message, tuple[Any, ...], dict[str, Any]]] | None = None
         self.widgets = WidgetStates()
         kernel.session.send = self._send
@@ -244,6 +249,7 @@ class Tee:
             self._held = []
             if self._outputs is not None:
                 self._outputs.clear()
+                self._outputs.cleared = False
 
     @property
     def is_holding(self) -> bool:
@@ -273,6 +279,7 @@ class Tee:
             if outputs is None:
                 return [], {}
             items = outputs.finished()
+            self.cleared = outputs.cleared
             return items, self.widgets.reachable(items)
 
     @contextmanager
@@ -340,6 +347,7 @@ class Tee:
         with self._lock:
             if self._outputs is not None:
                 self._outputs.clear()
+                self._outputs.cleared = False
         with self.muted():
             self._emit("clear_output", {"wait": True}, parent, topic="clear_output")
 

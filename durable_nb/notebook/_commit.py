@@ -90,6 +90,7 @@ class Committer:
             "models": models if cell.options.store_output else {},
             "results": session.results_of(cell, delta.changed),
             "has_result": cell.shown_result,
+            **({"cleared": True} if session.tee.cleared else {}),
         }
         problem = self._problem(cell, delta)
         if problem is None and observed.trouble:

@@ -53,7 +53,7 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
         session.tracker.unbind(name)
     session.world.ledger.replayed(states_of(record.files), owner=cell.operation)
     count = session.result_number()
-    if cell.request.marked or cell.options.retries:
+    if (cell.request.marked or cell.options.retries) and not manifest.get("cleared"):
         from durable_nb.notebook._steps_view import show_final
 
         show_final(session, cell)

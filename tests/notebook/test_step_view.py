@@ -106,6 +106,15 @@ def test_an_unmarked_cell_that_may_be_tried_again_shows_its_line(kernel: Kernel)
     assert [output["data"]["text/plain"] for output in seen.outputs] == ["Durable step load: up to 2 attempts."]
 
 
+def test_a_cell_that_takes_its_outputs_away_takes_the_line_with_them_in_a_replay_too(kernel: Kernel) -> None:
+    source = "%%durable_step\nfrom IPython.display import clear_output\nprint('a')\nclear_output()\nprint(len('b'))"
+    first = kernel.run(source).expect_ok()
+    kernel.restart()
+    again = kernel.run(source).expect_ok()
+    assert (again.verdict, again.outputs) == ("replayed", first.outputs)
+    assert kinds(first.outputs) == []
+
+
 def test_what_the_source_says_is_escaped(kernel: Kernel) -> None:
     seen = kernel.run("%%durable_step\nx = '<script>alert(1)</script>'").expect_ok()
     html = seen.outputs[0]["data"]["text/html"]
