@@ -79,10 +79,14 @@ class _Disk:
         """Path to the bytes of it that are on disk, for files with more than that."""
         self.new_names: list[tuple[str, str | None]] = []
         """Names without a synced folder, in order: the path, and what it was called before (None: nothing)."""
+        self.replaced: dict[str, str] = {}
+        """Names that another file has taken, and where the one before is kept."""
         self.logs: dict[str, int] = {}
         """SQLite's log files and how much of each is synced."""
 
     def synced_folder(self, folder: str) -> None:
+        for path in [path for path in self.replaced if os.path.dirname(path) == folder]:
+            os.unlink(self.replaced.pop(path))
         self.new_names = [entry for entry in self.new_names if os.path.dirname(entry[0]) != folder]
 
     def renamed(self, old: str, new: str) -> None:
@@ -90,6 +94,15 @@ class _Disk:
             self.synced_bytes[new] = self.synced_bytes.pop(old)
         self.new_names = [entry for entry in self.new_names if entry[0] != old]
         self.new_names.append((new, old))
+
+    def replacing(self, path: str) -> None:
+        """A rename is about to take the name of a file: until its folder is synced the old one may come back."""
+        if os.path.isfile(path):
+            backup = f"{path}.was"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(backup)
+            os.link(path, backup)
+            self.replaced[path] = backup
 
     def forget(self) -> None:
         """Leave on disk what a loss of power would leave."""
@@ -110,6 +123,9 @@ class _Disk:
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+        for path, backup in self.replaced.items():
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(backup, path)
 
 
 class _Os:
@@ -157,6 +173,7 @@ class _Os:
 
     def rename(self, old: Any, new: Any) -> None:
         with self._at("rename"):
+            self._disk.replacing(os.path.abspath(new))
             os.rename(old, new)
             self._disk.renamed(os.path.abspath(old), os.path.abspath(new))
 
