@@ -50,6 +50,9 @@ test("an edited declaration makes its readers stale, and has no badge otherwise"
 
 test("comments, blank lines and trailing spaces are no edit; options in a comment and text in strings are", () => {
   assert.equal(essence("a = 1  \n\n# why\nb = 2"), essence("a = 1\nb = 2"));
+  assert.equal(essence("a = t['x'] * 2  # why"), essence("a = t['x'] * 2"));
+  assert.notEqual(essence("a = 'x # y'"), essence("a = 'x '"));
+  assert.notEqual(essence('a = "it\'s # y"'), essence('a = "it\'s '));
   assert.notEqual(essence("# durable: off\na"), essence("a"));
   assert.notEqual(essence("s = '''\n# a\n'''"), essence("s = '''\n'''"));
 });

@@ -48,7 +48,26 @@ export function essence(source) {
   const lines = source.split("\n").map((line) => line.trimEnd());
   // In a string over several lines, blank lines and `#` are text.
   if (/'''|"""/.test(source)) return lines.join("\n").trim();
-  return lines.filter((line) => line && !/^\s*#(?!\s*durable:)/.test(line)).join("\n");
+  return lines
+    .map((line) => (/^\s*#\s*durable:/.test(line) ? line : withoutComment(line)))
+    .filter(Boolean)
+    .join("\n");
+}
+
+/**
+ * A line up to its comment; a `#` in a string is none.
+ * @param {string} line without strings that go on in the next line
+ */
+function withoutComment(line) {
+  let quote = "";
+  for (let at = 0; at < line.length; at++) {
+    const letter = line[at];
+    if (quote && letter === "\\") at++;
+    else if (quote) quote = letter === quote ? "" : quote;
+    else if (letter === "'" || letter === '"') quote = letter;
+    else if (letter === "#") return line.slice(0, at).trimEnd();
+  }
+  return line;
 }
 
 /**
