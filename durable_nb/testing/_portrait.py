@@ -210,7 +210,7 @@ class Painter:
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
         if type(value).__module__ == "numpy.ma" or hasattr(value, "mask"):
             head += f" mask={value.mask!r}"
-        return f"{head} {order} {_digest(value.tobytes())} {_shorten(str(value.ravel()[:6]))}"
+        return f"{head} {order} {_digest(_content(value))} {_shorten(str(value.ravel()[:6]))}"
 
     def _share(self, value: Any) -> str:
         """Which memory it lies in, and where relative to the array that was seen there first."""
@@ -279,7 +279,8 @@ class Painter:
             return ""
         own = f" of {self.draw(kind)}" if kind.__module__ == "__main__" else ""
         try:
-            found = dict(_state(value))
+            # In the order of their names: pickling may set them in another one than `__init__` did.
+            found = dict(sorted(_state(value), key=lambda item: str(item[0])))
         except Exception as exc:  # noqa: BLE001 - whatever a user's property raises is part of the picture
             return f"{own} unreadable: {type(exc).__name__}"
         if found:
@@ -373,6 +374,13 @@ def _atom(value: Any) -> str:
     if len(text) > _LONG:
         return f"{type(value).__name__} {_digest(text.encode('utf-8', 'surrogatepass'))} {text[:60]}"
     return text
+
+
+def _content(array: Any) -> bytes:
+    """The bytes of an array; of records only the fields', since what lies between them is nobody's."""
+    if not array.dtype.names:
+        return bytes(array.tobytes())
+    return b"".join(_content(array[name]) for name in array.dtype.names)
 
 
 def _name_of(kind: type) -> str:

