@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.exceptions import ValidationError
 from durable_nb.history import History
 from durable_nb.notebook._cell import Cell
+from durable_nb.notebook._session import children_of
 from durable_nb.widgets.board import Board, Row, board_html, board_of, board_text
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _row(cell: Cell) -> Row:
     made = record if report.status == "replayed" else None
     return Row(
         key=cell.operation,
-        inside=cell.inside,
+        inside=cell.inside or (children_of(cell.operation, made.inputs) if made is not None else ""),
         prompt=number,
         label=cell.label,
         state=state,

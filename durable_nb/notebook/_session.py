@@ -22,7 +22,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from durable_nb.cells import FileState, Ordinals, analyse, canonical, digest, fingerprint, identity, opens_by_itself
+from durable_nb.cells import (
+    FileState,
+    Inputs,
+    Ordinals,
+    analyse,
+    canonical,
+    digest,
+    fingerprint,
+    identity,
+    opens_by_itself,
+)
 from durable_nb.events import EventKind
 from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, LeaseLostError, StoreError, ValidationError
 from durable_nb.notebook._attempts import Backoff
@@ -248,7 +258,7 @@ class Session:
         home = self.home
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
-        parent = cell.inside = digest("children", cell.operation, static_mark(cell))
+        parent = cell.inside = children_of(cell.operation, cell.inputs)
         cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent)
         cell.leave_context = enter_cell(cell.context)
 
@@ -536,6 +546,16 @@ class Session:
 
 def _package_of(value: object) -> str:
     return (getattr(type(value), "__module__", None) or "").partition(".")[0]
+
+
+_STATIC = ("source", "python", "name", "everything")
+"""Kinds of input that are known before a cell runs."""
+
+
+def children_of(operation: str, inputs: Inputs) -> str:
+    """What durable calls inside a cell are recorded under: the cell, and the inputs it had when it started."""
+    before = Inputs(item for item in inputs.values() if item.kind in _STATIC)
+    return digest("children", operation, fingerprint(before))
 
 
 def static_mark(cell: Cell) -> str:

@@ -61,6 +61,12 @@ def test_durable_calls_inside_a_cell_are_rows_below_it(kernel: Kernel) -> None:
     kernel.run("sizes = [durable_nb.context.step(lambda _: 1, name=f'part-{n}') for n in range(2)]").expect_ok()
     lines = board(kernel.run("%durable status").expect_ok().outputs)["text/plain"].splitlines()
     assert [line.split()[-1] for line in lines[-2:]] == ["part-0", "part-1"]
+    kernel.restart()
+    kernel.run("import durable_nb").expect_ok()
+    replayed = kernel.run("sizes = [durable_nb.context.step(lambda _: 1, name=f'part-{n}') for n in range(2)]")
+    assert replayed.verdict == "replayed"
+    lines = board(kernel.run("%durable status").expect_ok().outputs)["text/plain"].splitlines()
+    assert [line.split()[-1] for line in lines[-2:]] == ["part-0", "part-1"]
 
 
 def test_an_unknown_execution_is_one_clear_line(kernel: Kernel) -> None:
