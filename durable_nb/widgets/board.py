@@ -170,7 +170,8 @@ def board_html(board: Board) -> str:
         '<div style="font-size: 90%; line-height: 1.5; max-width: 100%; overflow-x: auto;">'
         f"<div><b>{escape(board.title)}</b>{under}</div>"
         f'<div style="margin-bottom: 4px;">{escape(totals(board))}</div>'
-        f'<table style="border-collapse: collapse; width: 100%; margin: 0;"><thead><tr>{heads}</tr></thead>'
+        '<table style="border-collapse: collapse; table-layout: auto; width: 100%; margin: 0;">'
+        f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -181,19 +182,19 @@ def _row_html(row: Row, span: tuple[float, float]) -> str:
     tries = str(len(row.attempts)) if len(row.attempts) > 1 else ""
     cells = (
         (_NUMBER + f" color: {_GREY};", escape(row.prompt)),
-        (_CELL + f" {indent}max-width: 26em;", _told(row)),
+        (_CELL + f" {indent}width: 50%;", _told(row)),
         (_CELL + f" white-space: nowrap; color: {tone};", f"<b>{escape(row.state)}</b>"),
         (_NUMBER, tries),
         (_NUMBER, "" if row.seconds is None else escape(lasting(row.seconds))),
         (_NUMBER, escape(size(row.nbytes)) if row.nbytes else ""),
-        (_CELL + " width: 30%; min-width: 120px;", _bar(row, span, tone)),
+        (_CELL + " width: 25%; min-width: 120px;", _bar(row, span, tone)),
     )
     return "<tr>" + "".join(f'<td style="{style}">{content}</td>' for style, content in cells) + "</tr>"
 
 
 def _told(row: Row) -> str:
     """The label, which unfolds to why and to the history."""
-    label = f"<code>{escape(row.label)}</code>"
+    label = f'<code style="background: none; padding: 0; overflow-wrap: anywhere;">{escape(row.label)}</code>'
     lines = []
     if row.reason:
         lines.append(f"<div>{escape(row.state)} because {escape(row.reason)}</div>")

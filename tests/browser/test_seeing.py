@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,7 +219,7 @@ def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab
     lab.run_all()
     wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
     page.click(".durable-nb-badge[data-state=replayed] >> nth=3")
-    assert "saved 0.3 s" in page.inner_text(".durable-nb-panel") or "saved 3" in page.inner_text(".durable-nb-panel")
+    assert re.search(r"saved \d+ ms", page.inner_text(".durable-nb-panel"))
     if lab.app == "lab":
         dark(lab)
     picture(lab, f"badge-{lab.app}")
@@ -268,7 +269,7 @@ def test_pictures_of_the_board(bench: Bench) -> None:
         "%durable status",
     ]
     bench.notebook("board.ipynb", cells)
-    with Lab(bench, width=1000, height=640) as lab:
+    with Lab(bench, width=1000, height=720) as lab:
         lab.open("board.ipynb")
         lab.command("application:toggle-left-area")
         lab.run_all()
@@ -281,8 +282,9 @@ def test_pictures_of_the_board(bench: Bench) -> None:
         assert "replayed" in text
         assert "part 2" in text
         table.locator("summary").nth(2).click()
+        lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
         picture(lab, "board-light")
         dark(lab)
-        table.scroll_into_view_if_needed()
+        lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
         picture(lab, "board-dark")
         assert not lab.errors()
