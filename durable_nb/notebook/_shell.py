@@ -26,6 +26,7 @@ from typing import Any
 from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_line_statement, parse_tags
 from durable_nb.exceptions import StepTimeoutError, ValidationError
 from durable_nb.notebook._attempts import attempt, backoff_of, held_traceback, pause
+from durable_nb.notebook._audits import Audits
 from durable_nb.notebook._badge import Badges
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
@@ -47,6 +48,7 @@ class ShellHooks:
         self.session = session
         self.shell, self.kernel = session.shell, session.kernel
         self._committer = Committer(session)
+        self._audits = Audits(session)
         self._badges = Badges(session)
         self._pending: Request | None = None
         self._running: Cell | None = None
@@ -300,6 +302,7 @@ class ShellHooks:
                 self.session.warn(f"cell {cell.label!r} runs again: {exc}")
             cell.reason = str(exc)
             return None
+        self._audits.consider(cell)
         return False
 
     def _refuse(self, cell: Cell, plan: Plan, result: Any) -> bool:

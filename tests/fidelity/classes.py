@@ -224,3 +224,13 @@ VALUES: dict[str, tuple[str, ...]] = {
         "attr.make_class('A', ['x'])(1)",
     ),
 }
+
+INSIDE: dict[str, str] = {
+    "np.polynomial.Polynomial([1, 2])": "its own pickling writes class attributes into the instance",
+    "pd.Period('2020Q1')": "a cache is empty",
+    "st.norm(1, 2)": "it refers to the process's own generator",
+    "gp.GaussianProcessRegressor().fit(X, y)": "it refers to the process's own generator",
+    "bs4.BeautifulSoup('<p>a</p>', 'html.parser')": "sets of classes are ordered by address, in any process anew",
+    "pydantic.create_model('M', a=(int, 1))()": "the namespace that the class was made in is noted inside it",
+}
+"""Values that behave the same and look different inside, and why."""

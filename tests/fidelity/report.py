@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.fidelity.case import MODES
-from tests.fidelity.classes import IMPORTS, VALUES
+from tests.fidelity.classes import IMPORTS, INSIDE, VALUES
 from tests.fidelity.corpus import all_cases
 from tests.fidelity.judge import outcome
 from tests.fidelity.known import ELSEWHERE, KNOWN
@@ -71,8 +71,9 @@ def shown(counts: Counter[str]) -> str:
 
 def classes() -> tuple[list[str], Counter[str]]:
     """How a value of each class comes back from a killed kernel, package by package."""
-    lines = ["| package | equal | run again | wrong |", "| --- | --- | --- | --- |"]
+    lines = ["| package | equal | other inside | run again | wrong |", "| --- | --- | --- | --- | --- |"]
     total: Counter[str] = Counter()
+    remarks: list[str] = []
     for package, values in VALUES.items():
         found: Counter[str] = Counter()
         odd: dict[str, list[str]] = defaultdict(list)
@@ -93,19 +94,19 @@ def classes() -> tuple[list[str], Counter[str]]:
                 name = f"value_{n}"
                 verdict = "equal" if status in ("replayed", "declared") else "run again"
                 if one.get(name, "absent") != other.get(name, "absent"):
-                    verdict = "wrong"
+                    verdict = "other inside" if value in INSIDE else "wrong"
+                if verdict == "wrong":
                     print(value, *apart(one.get(name, "absent"), other.get(name, "absent")), sep="\n    ")
                 found[verdict] += 1
                 if verdict != "equal":
                     odd[verdict].append(value)
-        lines.append(f"| {package} | {found['equal']} | {found['run again']} | {found['wrong']} |")
-        lines += [
-            f"|  | {verdict}: " + ", ".join(f"`{each}`" for each in each_odd) + " | | |"
-            for verdict, each_odd in odd.items()
-        ]
+        counts = " | ".join(str(found[each]) for each in ("equal", "other inside", "run again", "wrong"))
+        lines.append(f"| {package} | {counts} |")
+        remarks += [f"- {verdict}: {', '.join(f'`{each}`' for each in values)}" for verdict, values in odd.items()]
         total += found
         print(lines[-1], flush=True)
-    return lines, total
+    inside = [f"- `{value}`: {why}." for value, why in INSIDE.items()]
+    return [*lines, "", *remarks, "", "Other inside, and why:", "", *inside], total
 
 
 def apart(one: str, other: str) -> tuple[str, str]:
@@ -160,7 +161,8 @@ def main() -> int:
         "## Classes",
         "",
         f"A value of each of {sum(class_total.values())} classes, made in a cell of a kernel that was killed: "
-        f"{class_total['equal']} came back equal, the cells of {class_total['run again']} ran again and said so, "
+        f"{class_total['equal']} came back equal, {class_total['other inside']} behave the same and look different inside, "
+        f"the cells of {class_total['run again']} ran again and said so, "
         f"{class_total['wrong']} came back as something else.",
         "",
         *class_lines,
