@@ -21,6 +21,7 @@ from durable_nb.notebook._home import Home
 from durable_nb.notebook._left import left_by
 from durable_nb.notebook._process_inputs import next_warnings, process_inputs
 from durable_nb.notebook._records import cell_event
+from durable_nb.notebook._results import same_objects
 from durable_nb.notebook._secrets import is_secret
 from durable_nb.snapshot import Delta, ProcessState, save, settle_generators
 
@@ -89,6 +90,7 @@ class Committer:
             "outputs": items if cell.options.store_output else [],
             "models": models if cell.options.store_output else {},
             "results": session.results_of(cell, delta.changed),
+            "same": same_objects(delta.groups, session.tracker),
             "has_result": cell.shown_result,
             **({"cleared": True} if session.tee.cleared else {}),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from IPython.utils.capture import capture_output
@@ -16,7 +16,7 @@ from IPython.utils.capture import capture_output
 from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._records import Record
-from durable_nb.notebook._results import result_index
+from durable_nb.notebook._results import bind_results, names_of, renamed, split_standing, strangers
 from durable_nb.notebook._world import states_of
 from durable_nb.snapshot import load
 
@@ -41,15 +41,19 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
         manifest = record.manifest
         assert session.home is not None
         _session_magics(session, cell.tree)  # first: what they set may be part of the state that comes back below
-        names = renamed(manifest["names"], session.renumbered(cell, manifest["results"]))
-        lost = load(names, session.tracker, session.home.store.blobs)
+        numbers = session.renumbered(cell, manifest["results"])
+        names = renamed(manifest["names"], numbers)
+        same = {numbers.get(name, name): other for name, other in manifest.get("same", {}).items()}
+        missing, standing = split_standing(names, same, session.tracker)
+        lost = load({**names, "groups": missing}, session.tracker, session.home.store.blobs)
+        bind_results(standing, same, session.tracker)
     except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
         raise CannotReplayError(f"its checkpoint cannot be read ({_one_line(exc)})") from exc
     _follow_results(session)
     for part in lost:
         session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
     session.book.warnings = manifest["warnings"]
-    for name in _strangers(names):
+    for name in strangers(names):
         session.tracker.unbind(name)
     session.world.ledger.replayed(states_of(record.files), owner=cell.operation)
     count = session.result_number()
@@ -104,37 +108,3 @@ def _show_result(session: Session, count: int) -> None:
     hook.update_user_ns(value)
     if hook.exec_result is not None:
         hook.exec_result.result = value
-
-
-# --- results under the numbers of this session -----------------------------------------------------------------------
-
-_NO_NUMBER = 10**9
-"""Added to the number of a result whose cell has no number in this session; its name goes again after loading."""
-
-
-def renamed(manifest: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
-    """The manifest of names with its results under other numbers."""
-    new = {old: name or f"Out[{_NO_NUMBER + number}]" for number, (old, name) in enumerate(names.items())}
-    groups = [
-        {
-            **group,
-            "names": [new.get(name, name) for name in group["names"]],
-            "versions": {new.get(name, name): version for name, version in group["versions"].items()},
-        }
-        for group in manifest["groups"]
-    ]
-    return {
-        **manifest,
-        "groups": groups,
-        "deleted": [name for name in manifest["deleted"] if not name.startswith("Out[")],
-    }
-
-
-def names_of(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """The names that a manifest binds."""
-    for group in manifest["groups"]:
-        yield from group["names"]
-
-
-def _strangers(manifest: Mapping[str, Any]) -> list[str]:
-    return [name for name in names_of(manifest) if (result_index(name) or 0) >= _NO_NUMBER]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-KNOWN: dict[str, str] = {
-    "39-semicolon-hides-a-result": "a replayed result that is an earlier name's object is bound to a copy of it when "
-    "the earlier cell was edited to show it too",
-}
+KNOWN: dict[str, str] = {}
 """Case to the reason why it is wrong: told in the published table, and no failure of `make test`."""
 
 ELSEWHERE: dict[str, tuple[str, ...]] = {
