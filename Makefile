@@ -17,7 +17,7 @@ TEST_ENV := JUPYTER_PLATFORM_DIRS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 MPLBACKEND=
 # What an install copies out of the tree, also an editable one: the kernelspec and the badge for JupyterLab.
 DATA := $(shell find share durable_nb/widgets/labextension -type f 2>/dev/null)
 
-.PHONY: help demo test quick lint format bench soak lab build clean
+.PHONY: help demo test quick lint format bench soak fidelity lab build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   timed benchmarks, beside a baseline in the same run"
 	@echo "make soak    everything that takes long: all crash points, many random notebooks"
+	@echo "make fidelity  docs/fidelity.md, from a run of the whole corpus"
 	@echo "make lab     JupyterLab in this environment"
 
 $(BIN)/python:
@@ -86,6 +87,9 @@ soak: $(STAMPS)/test $(STAMPS)/chromium
 	@mkdir -p out && rm -f out/evidence.jsonl
 	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=$(CURDIR)/out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
 	$(BIN)/python -m tests.crash.report out/evidence.jsonl
+
+fidelity: $(STAMPS)/test
+	$(TEST_ENV) $(BIN)/python -m tests.fidelity.report
 
 lab: $(STAMPS)/test
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -47,7 +47,7 @@ def audit(
     """
     reports: list[Report] = []
     for notebook in notebooks:
-        report = audit_notebook(notebook.absolute(), kernel=kernel, plain=plain, timeout=timeout)
+        report = _audit_notebook(notebook.absolute(), kernel=kernel, plain=plain, timeout=timeout)
         reports.append(report)
         if not json_output:
             _show(report)
@@ -56,7 +56,7 @@ def audit(
     return ExitCode.FAILED if any(report.findings for report in reports) else ExitCode.OK
 
 
-def audit_notebook(path: Path, *, kernel: str, plain: str, timeout: float | None) -> Report:
+def _audit_notebook(path: Path, *, kernel: str, plain: str, timeout: float | None) -> Report:
     """Audit one notebook; see `audit`."""
     from durable_nb.cli._audit_lives import Life, copy_folder, live
     from durable_nb.cli._audit_verdict import Report, compare, differing, edited
