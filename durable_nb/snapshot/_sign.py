@@ -102,7 +102,7 @@ class Keyring:
 
 def signature(key: bytes, data: bytes, context: str) -> bytes:
     """HMAC-SHA256 over bytes and their place."""
-    return hmac.new(key, len(context).to_bytes(8, "big") + context.encode() + data, hashlib.sha256).digest()
+    return hmac.digest(key, len(context).to_bytes(8, "big") + context.encode() + data, "sha256")
 
 
 _KEY_BYTES = 32
