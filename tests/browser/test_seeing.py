@@ -264,7 +264,7 @@ def test_pictures_of_the_board(bench: Bench) -> None:
         "Path('t').write_text(tries + 'x')\ntime.sleep(0.3)\n"
         "if len(tries) < 2:\n    raise ConnectionError('503')",
         "parts = [durable_nb.context.step(lambda _: n * n, name=f'part {n}') for n in range(3)]\ntime.sleep(0.6)",
-        "stream = (x for x in clean)",
+        "stream = (n for n in range(3))",
         "model = clean.mean(), clean.std()\ntime.sleep(0.7)\nmodel",
         "%durable status",
     ]
