@@ -98,6 +98,8 @@ class DrySession(Session):
         self.book = ForeseenBook(self.tracker, self.effects)
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
         self.cell_id: str | None = None
+        self.is_new = False
+        """There is no store yet; a run makes one."""
 
     def open(self) -> None:
         """Open the store when there is one; a plan makes none."""
@@ -105,6 +107,7 @@ class DrySession(Session):
         place = self._location.store if self._location is not None else None
         if place is not None and not (place / "journal.db").exists():
             self.no_home = f"there is no store at {place} yet"
+            self.is_new = True
             return
         assert world is not None
         super().open()
@@ -162,6 +165,10 @@ class DryHooks(ShellHooks):
     def _refuse(self, cell: Cell, plan: Plan, result: Any) -> bool:  # noqa: ARG002 - no error is shown
         waits = self._only_unknown(cell, plan)
         self._leave_out(cell, plan)
+        if self.session.is_new:  # nothing has ever run: there is nothing to decide
+            self.row = {"action": "run", "reason": self._why(cell)}
+            cell.report = Report("not_durable", plan.reason)
+            return False
         self.row = {
             "action": "decide",
             "sure": not waits,

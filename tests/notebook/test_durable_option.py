@@ -71,7 +71,7 @@ def test_marks_and_tags_of_nbval_mean_the_same(bench: Bench) -> None:
             cell("# NBVAL_TEST_NAME: the last one\nprint('z')", text("z\n")),
         ],
     )
-    ran = durable(bench, "-v")
+    ran = durable(bench, "-vv")
     assert outcome(ran) == "4 passed, 1 skipped", ran.stdout
     assert "the last one" in ran.stdout
 
