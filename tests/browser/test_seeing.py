@@ -253,6 +253,7 @@ def test_the_board_follows_the_cells_and_is_saved_as_it_is(lab: Lab, bench: Benc
     assert not lab.errors()
 
 
+@pytest.mark.soak
 def test_pictures_of_the_board(bench: Bench) -> None:
     """A longer notebook, part of which was run before, in light and dark."""
     cells = [
