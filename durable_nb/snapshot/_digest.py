@@ -102,6 +102,8 @@ class Encoder:
         self._pending = bytearray()
         self._seen: dict[int, int] = {}
         self._keep: list[Any] = []
+        self.blocks: dict[int, int] = {}
+        """Owners of memory by id, in the order in which views led to them."""
         self.refer = refer
         self.shared = shared
         self.known = {} if known is None else known

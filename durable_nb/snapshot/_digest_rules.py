@@ -421,8 +421,7 @@ def _ndarray(self: Encoder, value: Any) -> None:
         self.raw(b"m")
         self.encode(tuple(map(int, value.strides)))
         self.encode(offset)
-        if id(owner) == id(value) or not self.met(owner):
-            _memory_block(self, block)
+        _memory_block(self, block)
         return
     if id(owner) in self.shared:
         raise NotCanonical("a view of an array of objects")
@@ -430,6 +429,13 @@ def _ndarray(self: Encoder, value: Any) -> None:
 
 
 def _memory_block(self: Encoder, block: _memory.Block) -> None:
+    """The memory behind a view, once. Blocks are numbered by themselves: whether their owner is an array that is encoded
+    as well differs between a value that was made and the same value restored."""
+    number = self.blocks.get(id(block.owner))
+    if number is not None:
+        self.count(b"N", number)
+        return
+    self.blocks[id(block.owner)] = len(self.blocks)
     self.block(b"M", self.memory_hash(_memory.block_bytes(block), block.start))
 
 
