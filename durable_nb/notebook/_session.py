@@ -39,6 +39,7 @@ from durable_nb.notebook._attempts import Backoff
 from durable_nb.notebook._buttons import Buttons
 from durable_nb.notebook._capture import Tee
 from durable_nb.notebook._cell import Cell, Request
+from durable_nb.notebook._cell_files import CellFiles
 from durable_nb.notebook._context import LazyContext
 from durable_nb.notebook._errors import StaleFileError, error_info
 from durable_nb.notebook._home import Home, Location, find_location, keep_small, open_home
@@ -90,7 +91,9 @@ class Session:
         self.storing_history = True
         self.tee = Tee(kernel, settings.output_limit)
         self.buttons = Buttons(kernel)
-        self.tracker = Tracker(shell.user_ns, hidden=shell.user_ns_hidden)
+        self.tracker = Tracker(
+            shell.user_ns, hidden=shell.user_ns_hidden, filename_for=CellFiles(shell.compile).name_of
+        )
         self.ordinals = Ordinals()
         self.done: list[Cell] = []
         self.current: Cell | None = None

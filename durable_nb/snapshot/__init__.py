@@ -3,7 +3,7 @@
 from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
 from durable_nb.snapshot._check import check_round_trip
-from durable_nb.snapshot._definitions import Definitions
+from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import load, save
@@ -30,6 +30,7 @@ __all__ = [
     "check_round_trip",
     "content_digest",
     "decode",
+    "default_filename",
     "digest_text",
     "encode",
     "load",

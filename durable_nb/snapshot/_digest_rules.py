@@ -429,8 +429,11 @@ def _ndarray(self: Encoder, value: Any) -> None:
 
 
 def _memory_block(self: Encoder, block: _memory.Block) -> None:
-    """The memory behind a view, once. Blocks are numbered by themselves: whether their owner is an array that is encoded
-    as well differs between a value that was made and the same value restored."""
+    """The memory behind a view, once.
+
+    Blocks are numbered by themselves: whether their owner is an array that is encoded as well differs between a value
+    that was made and the same value restored.
+    """
     number = self.blocks.get(id(block.owner))
     if number is not None:
         self.count(b"N", number)

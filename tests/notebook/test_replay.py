@@ -225,3 +225,11 @@ def test_an_error_shows_the_users_lines_only(bench: Bench) -> None:
     run = twice(bench, cells).expect_equal()
     assert run.second.verdicts == ["failed"]
     assert run.second.cells[0].traceback == run.plain.cells[0].traceback
+
+
+def test_a_traceback_through_a_restored_function_names_its_cell(bench: Bench) -> None:
+    cells = ["def g():\n    return e\nimport os\nos.environ['X_MODE'] = '2'", "g()"]
+    run = twice(bench, cells)
+    assert run.second.verdicts[0] == "replayed"
+    assert run.second.cells[1].traceback == run.plain.cells[1].traceback
+    assert "Cell In[1], line 2" in re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(run.second.cells[1].traceback))

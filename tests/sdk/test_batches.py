@@ -250,11 +250,12 @@ def test_an_impossible_minimum_is_refused_before_anything_is_recorded(run: Any) 
 
 
 def test_an_orphan_writes_nothing_after_its_batch_and_ends_before_the_invocation() -> None:
-    released, ended = threading.Event(), []
+    started, released, ended = threading.Event(), threading.Event(), []
 
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
         def late(c: DurableContext) -> None:
+            started.set()
             try:
                 c.step(lambda _: released.wait(30), name="running")
                 c.step(lambda _: ended.append("must not run"), name="late")
@@ -262,6 +263,7 @@ def test_an_orphan_writes_nothing_after_its_batch_and_ends_before_the_invocation
                 ended.append("finally")
 
         def quick(c: DurableContext) -> str:
+            started.wait(30)  # a branch that never began would be no orphan
             return "quick"
 
         config = ParallelConfig(completion_config=CompletionConfig.first_successful())
