@@ -20,7 +20,8 @@ import pytest
 from tests.browser.lab import Lab
 from tests.notebook.harness import Bench
 
-pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.xdist_group("browser")]
+# Long and many: they belong to the long run; `test_lab.py` is what every run sees of a browser.
+pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.soak, pytest.mark.xdist_group("browser")]
 
 FETCH = """\
 %%durable_step fetch --max-attempts 4 --initial-delay 30s --jitter none

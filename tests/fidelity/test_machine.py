@@ -173,6 +173,7 @@ def settings_for(examples: int) -> Any:
 
 @pytest.mark.xdist_group("machine")
 @pytest.mark.timeout(6 * 3600 if SOAK else 900)
+@pytest.mark.soak
 def test_random_notebooks_are_replayed_as_the_plain_kernel_runs_them() -> None:
     with Nursery(("numpy", "numpy.random")) as nursery:
         _nursery[:] = [nursery]
