@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from durable_nb.notebook import _pipes
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _SHOWN = frozenset({"stream", "display_data", "update_display_data", "execute_result", "clear_output"})
 _DROPPED = "\n[durable_nb: output above the limit of {limit} bytes was not kept]\n"
@@ -200,6 +202,7 @@ class Tee:
         """Whether the cell that was recorded last took its outputs away itself."""
         self._held: list[tuple[Any, Message, tuple[Any, ...], dict[str, Any]]] | None = None
         self.widgets = WidgetStates()
+        _pipes.watch(sys.stdout, sys.stderr)
         kernel.session.send = self._send
 
     def remove(self) -> None:
@@ -353,7 +356,8 @@ class Tee:
 
 
 def flush() -> None:
-    """Wait until the thread that sends streams has sent what was printed."""
+    """Wait until the thread that sends streams has sent what was printed, by children and C code too."""
+    _pipes.drain()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
 

@@ -78,6 +78,16 @@ def test_a_subprocesss_output_is_shown_again_where_it_was_shown(bench: Bench) ->
     assert second.outputs == first.outputs
 
 
+def test_what_c_code_prints_in_the_cells_last_moment_is_kept(bench: Bench) -> None:
+    """60,000 bytes at once: ipykernel's reader takes them a thousand at a time and is not done when the cell is."""
+    story = Story(bench)
+    cells = ["import os", "os.write(1, '\u00e9'.encode() * 30_000)"]
+    first = story.run(cells, compare=False)
+    second = story.run(cells, compare=False)
+    assert second.verdicts[1] == REPLAYED
+    assert first.stdout[1] == second.stdout[1] == "\u00e9" * 30_000
+
+
 def test_counts_and_history_are_those_of_an_unbroken_run(bench: Bench) -> None:
     story = Story(bench, probes=["sorted(Out.items())", "In[1:4]", "_", "__", "_1", "_i1"])
     cells = ["max(1, 2)  # with a comment", "x = 5", "[x, 2]"]

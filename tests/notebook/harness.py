@@ -311,7 +311,7 @@ class Kernel:
         self._context = zmq.Context()
         self._shell = self._connect(zmq.DEALER, info, "shell")
         self._control = self._connect(zmq.DEALER, info, "control")
-        self._stdin = self._connect(zmq.DEALER, info, "stdin")
+        self._stdin = self._connect(zmq.DEALER, info, "stdin", wait=True)
         self._iopub = self._connect(zmq.SUB, info, "iopub")
         self._poller = zmq.Poller()
         for socket in (self._shell, self._control, self._stdin, self._iopub):
@@ -320,15 +320,24 @@ class Kernel:
         if self._extension:
             self.run("%load_ext durable_nb", silent=True).expect_ok()
 
-    def _connect(self, kind: int, info: Mapping[str, Any], channel: str) -> zmq.Socket[bytes]:
+    def _connect(self, kind: int, info: Mapping[str, Any], channel: str, *, wait: bool = False) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.linger = 0
+        socket.reconnect_ivl = 10  # ms; the kernel's end appears some time after this one
         if kind == zmq.SUB:
             socket.setsockopt(zmq.SUBSCRIBE, b"")
         else:
             # One identity for shell and stdin: the kernel sends its question to whoever sent the cell.
             socket.setsockopt(zmq.IDENTITY, self._session.bsession)
+        connected = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) if wait else None
         socket.connect(f"ipc://{info['ip']}-{info[f'{channel}_port']}")
+        if connected is not None:
+            # A question that the kernel asks before this end is connected is dropped, and nobody answers it.
+            deadline = time.monotonic() + LIMIT
+            while not connected.poll(50):
+                self._check(deadline, f"connection to the {channel} channel")
+            socket.disable_monitor()
+            connected.close()
         return socket
 
     def _wait_ready(self) -> None:
