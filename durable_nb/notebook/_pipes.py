@@ -58,9 +58,9 @@ class WatchedPipe:
     def _watch(self) -> None:
         ready = select.poll()
         ready.register(self._source, select.POLLIN)
-        while True:
+        while self._stream._should_watch:  # `close` ends it and writes a byte to be seen here
             ready.poll()
-            if not self._stream._should_watch:  # closed
+            if not self._stream._should_watch:
                 return
             try:
                 self.drain()
