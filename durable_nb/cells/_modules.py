@@ -438,6 +438,9 @@ def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> li
     return sorted(names)
 
 
+_INTEGRATIONS = frozenset({("matplotlib", "IPython"), ("matplotlib", "matplotlib_inline")})
+"""Package and who puts functions into it when it is first used: the shell wraps pyplot's at the first figure."""
+
 _KEEP_PLAIN_STATE = frozenset({"matplotlib", "IPython", "ipykernel", "ipywidgets", "traitlets", "tqdm", "comm", "zmq"})
 """Installed packages that keep plain values of their own in public attributes, and change them when they are used."""
 
@@ -450,7 +453,8 @@ def _own_doing(entry: object, package: str) -> bool:
     origin = getattr(value, "__module__", None)
     if not isinstance(origin, str):
         origin = type(value).__module__
-    return origin.partition(".")[0] == package
+    setter = origin.partition(".")[0]
+    return setter == package or (package, setter) in _INTEGRATIONS
 
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, frozenset)
