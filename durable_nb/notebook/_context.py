@@ -36,6 +36,7 @@ class LazyContext:
                 self._lease,
                 self._parent,
                 blobs=self._store.blobs,
+                markers=self._store.markers,
                 on_progress=BatchBars(),
             )
         return self._made

@@ -15,6 +15,7 @@ from durable_nb.notebook._text import clock, duration, table
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
+    from durable_nb.sdk._once import Begun
 
 
 class Manager:
@@ -139,8 +140,23 @@ class Manager:
             raise ValidationError(
                 "usage: %durable resolve NAME " + " | ".join(f"--{decision}" for decision in DECISIONS)
             )
-        self._home()
+        home = self._home()
+        if any(one.name == names[0] for one in self._begun_inside(home)):
+            if not home.ownership.ensure():
+                raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
+            from durable_nb.sdk._once import resolve
+
+            lease = home.ownership.lease
+            means = resolve(home.store.journal, home.record.execution_id, names[0], decisions[0], lease=lease)
+            print(f"{names[0]!r}: {means}")
+            return
         print(self._session.decide(names[0], decisions[0]))
+
+    def _begun_inside(self, home: Home) -> list[Begun]:
+        """At-most-once `context.step`s inside cells that wait for a decision."""
+        from durable_nb.sdk._once import undecided
+
+        return undecided(home.store.journal, home.record.execution_id)
 
     def do_use(self, arguments: Sequence[str]) -> None:
         """Write to the execution of this name from now on."""

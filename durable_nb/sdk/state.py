@@ -39,6 +39,7 @@ from durable_nb.sdk._machine import OperationState, advance
 from durable_nb.sdk.serdes import EXTENDED_TYPES_SERDES, SerDes
 
 if TYPE_CHECKING:
+    from durable_nb.sdk._once import Starts
     from durable_nb.sdk.plugin import PluginExecutor
 
 
@@ -239,6 +240,8 @@ class ExecutionState:
         self.bell = bell or bell_of(arn)
         self.callback_scope = arn
         """What a callback id begins with: the execution's id in the journal."""
+        self.starts: Starts | None = None
+        """Markers of at-most-once steps outside the journal; None where there is no place for them."""
         self.pool = ThreadPool()
         self.operations: dict[str, OperationState] = {}
         self.input_payload: str | None = None

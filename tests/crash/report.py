@@ -52,8 +52,8 @@ TAIL = """
   synced commit, lost whole, and damaged.
 - On network file systems the store uses a rollback journal and reads instead of mapping; that was not tried with power
   loss. A disk that lies about fsync is beyond any program.
-- At-most-once *steps of handlers* (`StepSemantics.AT_MOST_ONCE_PER_RETRY`) have their start in the journal only: a
-  damaged row is refused, a database that is deleted whole is a new one. At-most-once *cells* have a marker outside it.
+- An at-most-once *step of a handler* (`StepSemantics.AT_MOST_ONCE_PER_RETRY`) whose end was lost and whose start was not is
+  an interrupted attempt, and the retry strategy that you gave decides: give none where nothing may happen twice.
 - Markers are files of the store: deleting the store directory deletes them.
 - A clock that jumps forward can end the lease of an owner on *another host* early; the token still keeps the late owner
   from writing. On one host a lease never ends by time while its process lives.
