@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from durable_nb.abc import BlobStore, Lease
+from durable_nb.encryption import is_encrypted
 from durable_nb.events import CELL, EventKind, ExecutionRecord, OperationType, StoredEvent
 from durable_nb.exceptions import (
     DamagedBlobError,
@@ -198,7 +199,7 @@ def _repair_database(place: Path) -> Iterator[str]:
         for path in (database, log):
             if path.exists():
                 os.link(path, folder / path.name)
-        salvage(database, folder / "reading.db")
+        salvage(database, folder / "reading.db", encrypted=is_encrypted(place))
         os.rename(folder / "reading.db", folder / _SALVAGED)
         _sync(folder)
     kept = counts(folder / _SALVAGED)

@@ -84,10 +84,12 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
         StoreUnreadableError: there is none and `create` is False, or it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
-    from durable_nb.journal import FileMarkers, Pin, SqliteJournal
+    from durable_nb.encryption import cipher_of
+    from durable_nb.journal import EncryptedJournal, FileMarkers, Pin, SqliteJournal
     from durable_nb.journal._filesystem import is_network
-    from durable_nb.snapshot import FileBlobStore
+    from durable_nb.snapshot import EncryptedBlobStore, FileBlobStore
 
+    chosen = settings or Settings.from_environment()
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
     if not create and not database.exists():
@@ -98,14 +100,19 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
             _ignore_in_git(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
-    signer, *trusts = _signers(settings or Settings.from_environment())
+    signer, *trusts = _signers(chosen)
+    cipher = cipher_of(directory, chosen.encryption_key, new=not database.exists())
     try:
         pin = Pin(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
     try:
-        journal = SqliteJournal(database, signer=signer, trusts=trusts)
-        blobs = FileBlobStore(directory / "blobs", use_maps=not is_network(directory))
+        journal: Journal
+        blobs: BlobStore
+        journal = rows = SqliteJournal(database, signer=signer, trusts=trusts, encrypted=cipher is not None)
+        blobs = files = FileBlobStore(directory / "blobs", use_maps=not is_network(directory))
+        if cipher is not None:
+            journal, blobs = EncryptedJournal(rows, cipher), EncryptedBlobStore(files, cipher)
     except BaseException:
         pin.close()
         raise

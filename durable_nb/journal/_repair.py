@@ -52,15 +52,15 @@ def counts(place: str | os.PathLike[str]) -> Salvage:
     return Salvage(*found)
 
 
-def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str]) -> None:
-    """Copy what can be read of a damaged database into a new journal.
+def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str], *, encrypted: bool = False) -> None:
+    """Copy what can be read of a damaged database into a new journal, of the same kind.
 
     Raises:
         StoreError: there is a file where the new one is to be.
     """
     if Path(fresh).exists():
         raise StoreError(f"{fresh} exists already")
-    journal = SqliteJournal(fresh)
+    journal = SqliteJournal(fresh, encrypted=encrypted)
     try:
         with journal.transaction() as db:
             _copy(Path(damaged), db)
