@@ -42,6 +42,10 @@ _PARALLEL_FROM = 32 << 20
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 """Bytes that this machine has: nothing larger is ever read into memory."""
 
+_PATIENCE = 0.2
+"""Seconds that a check waits before it begins, so that it does not take the processor from the cells that are given
+back just now; whoever waits for it (`settle`) makes it begin at once."""
+
 _TRASH = "trash"
 """Folder of condemned blobs."""
 
@@ -174,6 +178,7 @@ class FileBlobStore(BlobStore):
         self._unsettled: dict[str, None] = {}
         self._damaged: set[str] = set()
         self._checker: threading.Thread | None = None
+        self._awaited = threading.Event()
         self._synced_directories: set[str] = set()
         self._durable: set[str] = set()
 
@@ -394,6 +399,7 @@ class FileBlobStore(BlobStore):
         """
         checker = self._checker
         if checker is not None:
+            self._awaited.set()
             checker.join(timeout)
             if checker.is_alive():
                 raise TimeoutError("blobs are still being verified")
@@ -403,10 +409,12 @@ class FileBlobStore(BlobStore):
         with self._lock:
             self._unsettled[address] = None
             if self._checker is None:
+                self._awaited.clear()
                 self._checker = threading.Thread(target=self._verify_all, name="durable_nb verifier", daemon=True)
                 self._checker.start()
 
     def _verify_all(self) -> None:
+        self._awaited.wait(_PATIENCE)
         while True:
             with self._lock:
                 if not self._unsettled:
