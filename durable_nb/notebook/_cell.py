@@ -117,6 +117,10 @@ class Cell:
     """Names that its run bound or changed."""
     inside: str = ""
     """The parent that durable calls made in it are recorded under."""
+    waits: dict[str, Any] = field(default_factory=dict)
+    """Durable calls inside it that wait now, by operation (`sdk.state.Waiting`)."""
+    task: Any = None
+    """The task of its body, when it awaits."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 

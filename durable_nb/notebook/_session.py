@@ -14,6 +14,7 @@ makes the cell *not durable*; it never fails the user's cell.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import sys
 import time
@@ -100,6 +101,8 @@ class Session:
         """The cell that runs now."""
         self.changed: Callable[[], None] | None = None
         """Called when a cell begins, is tried again or ends, while a board is shown."""
+        self.waits: Callable[[Cell, str], None] | None = None
+        """Called when a cell's durable calls come to a wait, with what for, and when they go on."""
         self.home: Home | None = None
         self.no_home: str | None = None
         self._use: str | None = None
@@ -262,8 +265,24 @@ class Session:
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
         parent = cell.inside = children_of(cell.operation, cell.inputs)
-        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent)
+        told = (functools.partial(self._told_of_wait, cell), self._told_of_event)
+        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent, *told)
         cell.leave_context = enter_cell(cell.context)
+
+    def _told_of_wait(self, cell: Cell, waiting: Any) -> None:
+        """A durable call of the cell waits; from any thread."""
+        from durable_nb.notebook._waits_view import show_wait
+
+        try:
+            show_wait(self, cell, waiting)
+            self._told_of_event(None)
+        except Exception as exc:  # noqa: BLE001 - our own fault never costs the user's cell anything
+            self.fault(None, exc)
+
+    def _told_of_event(self, _event: Any) -> None:
+        """Something was recorded in a cell; from any thread."""
+        if self.changed is not None:
+            self.changed()
 
     def leave(self, cell: Cell) -> None:
         """The cell's statements have ended: its context ends with them."""

@@ -27,7 +27,7 @@ from durable_nb.sdk.operation._frame import raise_failure
 from durable_nb.sdk.operation.invoke import FUNCTION
 from durable_nb.sdk.pickle_serdes import PickleSerDes
 from durable_nb.sdk.serdes import SerDes
-from durable_nb.sdk.state import ExecutionState, JournalRecorder, Modes, News, Progress, ReplayStatus
+from durable_nb.sdk.state import ExecutionState, JournalRecorder, Modes, News, Progress, ReplayStatus, Waiting
 
 if TYPE_CHECKING:
     from durable_nb.sdk.execution import DurableHandler
@@ -100,6 +100,7 @@ class CellContext(DurableContext):
         clock: EngineClock | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
         interrupted: Callable[[], bool] | None = None,
     ) -> CellContext:
         """The context of a cell that is about to run.
@@ -115,6 +116,7 @@ class CellContext(DurableContext):
             clock: instead of the machine's.
             on_progress: told how far batches are, in the thread of the batch.
             on_event: told of every event of the cell's operations, in the thread that records it.
+            on_wait: told of operations that wait, in the thread that waits.
             interrupted: asked while waiting; True ends the wait with `KeyboardInterrupt`.
         """
         modes = Modes(
@@ -123,6 +125,7 @@ class CellContext(DurableContext):
             payload_limit=None,
             on_progress=on_progress,
             on_event=on_event,
+            on_wait=on_wait,
         )
         if interrupted is not None:
             modes.interrupted = interrupted

@@ -143,6 +143,8 @@ def _state(op: OperationView) -> str:
         return "asks you"
     if op.status.value == "SUCCEEDED":
         return "runs again" if op.details.get("runs_again") else "stored"
+    if op.status.value == "STARTED" and op.type.value in ("WAIT", "CALLBACK"):
+        return "waiting"
     words = {"STARTED": "running", "PENDING": "waiting", "FAILED": "failed", "TIMED_OUT": "failed"}
     return words.get(op.status.value, op.status.value.lower().replace("_", " "))
 

@@ -98,6 +98,8 @@ class _Step:
         """Run the body. True and the value when the step is done, False when another attempt follows."""
         frame = self.frame
         frame.scope.check(frame.identifier.operation_id)
+        if attempt > 1:
+            frame.tell_wait(over=True)
         started = frame.state.clock.now()
         if self.at_most_once:
             self.begin_once(attempt)

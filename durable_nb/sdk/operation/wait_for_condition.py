@@ -101,7 +101,8 @@ def wait_for_condition(
     frame: Frame, check: Callable[[T, WaitForConditionCheckContext], T], config: WaitForConditionConfig[T]
 ) -> T:
     """Poll until the strategy says that the condition holds; returns the last state."""
-    result: T = _Poll(frame, check, config).run()
+    with frame.waiting():
+        result: T = _Poll(frame, check, config).run()
     return result
 
 

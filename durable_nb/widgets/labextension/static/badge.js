@@ -4,7 +4,7 @@
  *
  * The badge sits in the input area, not in the prompt: JupyterLab rewrites the prompt on every run.
  */
-import { STATES, badges, panel } from "./model.js";
+import { STATES, badges, panel, saved } from "./model.js";
 
 const TARGET = "durable_nb";
 const KERNEL = "durable_nb";
@@ -21,13 +21,14 @@ const STYLE = `
 .durable-nb-badge[data-state="durable"] { --durable-nb-tone: #2e7d32; }
 .durable-nb-badge[data-state="replayed"] { --durable-nb-tone: #1565c0; }
 .durable-nb-badge[data-state="stored"] { --durable-nb-tone: #757575; }
-.durable-nb-badge[data-state="running"] { --durable-nb-tone: #1565c0; }
+.durable-nb-badge[data-state="running"], .durable-nb-badge[data-state="waiting"] { --durable-nb-tone: #1565c0; }
 .durable-nb-badge[data-state="stale"] { --durable-nb-tone: #b26a00; }
 .durable-nb-badge[data-state="not_storable"] { --durable-nb-tone: #b26a00; }
 .durable-nb-badge[data-state="failed"], .durable-nb-badge[data-state="refused"] { --durable-nb-tone: #c62828; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="durable"] { --durable-nb-tone: #81c784; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="replayed"],
-[data-jp-theme-light="false"] .durable-nb-badge[data-state="running"] { --durable-nb-tone: #64b5f6; }
+[data-jp-theme-light="false"] .durable-nb-badge[data-state="running"],
+[data-jp-theme-light="false"] .durable-nb-badge[data-state="waiting"] { --durable-nb-tone: #64b5f6; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="stored"] { --durable-nb-tone: #bdbdbd; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="stale"],
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="not_storable"] { --durable-nb-tone: #ffb74d; }
@@ -103,9 +104,26 @@ class Watch {
     page.content.modelContentChanged.connect(() => this.redraw());
     page.content.modelChanged.connect(() => this.redraw());
     page.disposed.connect(() => this.close());
+    this.keepWidgetsOut();
     // Cells out of view have no elements of their own until they are scrolled to.
     page.content.node.addEventListener("scroll", () => this.redraw(), { capture: true, passive: true });
     this.redraw();
+  }
+
+  /**
+   * A notebook that is saved while a step runs or waits for a decision holds the line that stays, not the widget, which
+   * nobody could show again.
+   */
+  keepWidgetsOut() {
+    const wrap = () => {
+      const model = this.page.content.model;
+      if (!model || model.durableNbSaves) return;
+      const original = model.toJSON.bind(model);
+      model.toJSON = () => saved(original());
+      model.durableNbSaves = true;
+    };
+    wrap();
+    this.page.content.modelChanged.connect(wrap);
   }
 
   /** A fresh kernel knows nothing of what the old one told. */
