@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from durable_nb.cli import main
-from durable_nb.exceptions import StepInterruptedError, StoreError
+from durable_nb.events import Status
+from durable_nb.exceptions import ChildContextError, ExecutionFailedError, StepInterruptedError, StoreError
 from durable_nb.journal import FileMarkers, MemoryJournal
 from durable_nb.runtime import Store, Worker, driver_for, open_store
 from durable_nb.sdk import DurableContext, StepError, durable_execution
@@ -22,6 +23,7 @@ from durable_nb.sdk._once import Starts
 from durable_nb.sdk.config import MapConfig, StepConfig, StepSemantics
 from durable_nb.sdk.identifier import OperationIdentifier
 from durable_nb.sdk.retries import RetryPresets, RetryStrategyConfig, create_retry_strategy
+from durable_nb.sdk.saga import Saga
 from durable_nb.testing.faults_store import StoreFaults
 from tests.crash.evidence import keep
 from tests.notebook.harness import Bench, run_all
@@ -408,3 +410,63 @@ def test_a_step_inside_a_cell_is_not_begun_again_by_a_kernel_whose_journal_was_l
     decided = run_all(bench, ["%durable resolve charge --again", cell], probes=["receipt"])
     assert decided.probes == {"receipt": "'paid'"}
     assert ledger.read_text() == "xx"
+
+
+# --- an interrupted step that nobody catches ----------------------------------------------------------------------------
+
+
+def interrupted(place: Path, handler: Any) -> Any:
+    """Killed in the body of the payment, then run again."""
+    DURING.append(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(place, handler)
+    DURING.clear()
+    with opened(place) as store:
+        handle = handler.start(30, name="order-42", store=store)
+        status = handle.step()
+        names = [f"{stored.event.name} {stored.event.kind.value}" for stored in store.journal.read(handle.execution_id)]
+        return status, names
+
+
+def test_an_interrupted_step_that_nobody_catches_ends_the_execution_at_once(place: Path) -> None:
+    """It is a failed step like any other, and no reason to make the invocation five times more."""
+
+    @durable_execution(name="bare")
+    def bare(event: Any, context: DurableContext) -> Any:
+        return context.step(pay, name="charge", config=NEVER_AGAIN)
+
+    status, _ = interrupted(place, bare)
+    assert status is Status.FAILED
+    with opened(place) as store, pytest.raises(StepInterruptedError) as caught:
+        bare.run(30, name="order-42", store=store)
+    assert isinstance(caught.value, ExecutionFailedError)
+
+
+def test_an_interrupted_step_is_the_failure_of_the_context_and_the_branch_around_it(place: Path) -> None:
+    @durable_execution(name="around")
+    def around(event: Any, context: DurableContext) -> Any:
+        def inner(c: DurableContext) -> Any:
+            return c.step(pay, name="charge", config=NEVER_AGAIN)
+
+        try:
+            context.run_in_child_context(inner, name="child")
+        except ChildContextError:
+            return [item.status.value for item in context.parallel([inner]).all]
+
+    status, names = interrupted(place, around)
+    assert status is Status.SUCCEEDED
+    assert "child FAILED" in names
+
+
+def test_an_interrupted_step_lets_a_saga_undo_what_was_done(place: Path) -> None:
+    undone: list[int] = []
+
+    @durable_execution(name="saga")
+    def booking(event: Any, context: DurableContext) -> Any:
+        with Saga(context) as saga:
+            saga.step(lambda _: "seat", name="seat", undo=lambda _: lambda _: undone.append(1))
+            context.step(pay, name="charge", config=NEVER_AGAIN)
+
+    status, _ = interrupted(place, booking)
+    assert status is Status.FAILED
+    assert undone == [1]

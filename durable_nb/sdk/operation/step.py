@@ -21,10 +21,9 @@ from durable_nb.exceptions import (
     StepError,
     StepInterruptedError,
     StoreError,
-    UnrecoverableError,
     UntrustedCheckpointError,
 )
-from durable_nb.sdk._errors import Failure, build, capture
+from durable_nb.sdk._errors import Failure, build, capture, is_unrecoverable
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk._once import REFUSED, Starts
@@ -108,12 +107,12 @@ class _Step:
         try:
             value = call_body(frame, self.func, StepContext(_logger(frame, attempt), attempt), attempt, self.config)
             encoded, value = frame.encode(self.serdes, value, attempt)
-        except UnrecoverableError:
-            # Not this step's failure: it ends the execution, or the invocation. The attempt has begun, and has no end.
-            if not self.at_most_once and frame.state.recorder.elides_starts:
-                frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
-            raise
-        except Exception as error:  # noqa: BLE001 - the body's error is the step's
+        except Exception as error:
+            if is_unrecoverable(error):
+                # Not this step's failure. The attempt has begun, and has no end.
+                if not self.at_most_once and frame.state.recorder.elides_starts:
+                    frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+                raise
             self.failed(error, attempt, started)
             return False, None
         frame.succeed(encoded, attempt=attempt, started=started)
