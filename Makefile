@@ -85,6 +85,7 @@ bench: $(STAMPS)/test
 
 soak: $(STAMPS)/test $(STAMPS)/chromium
 	@mkdir -p out && rm -f out/evidence.jsonl
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]" || echo "atheris is not there for this Python: coverage-guided fuzzing is left out"
 	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=$(CURDIR)/out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
 	$(BIN)/python -m tests.crash.report out/evidence.jsonl
 
