@@ -10,6 +10,7 @@ import enum
 import fractions
 import functools
 import gc
+import itertools
 import pathlib
 import random
 import re
@@ -112,6 +113,12 @@ def _ordered(self: Encoder, value: Any) -> None:
         self.raw(b"O")
         self.sequence(list(value))
         self.sequence(list(value.values()))
+
+
+def _count(self: Encoder, value: Any) -> None:
+    if not self.met(value):
+        self.raw(b"\x37")
+        self.text(repr(value))
 
 
 def _defaultdict(self: Encoder, value: Any) -> None:
@@ -525,6 +532,7 @@ _RULES: dict[type, Writer] = {
     collections.defaultdict: _defaultdict,
     collections.Counter: _counter,
     collections.deque: _deque,
+    itertools.count: _count,
     types.SimpleNamespace: _namespace,
     types.MappingProxyType: _proxy,
     dt.datetime: _datetime,
@@ -572,6 +580,8 @@ _BY_NAME: dict[str, Writer] = {
     "numpy.matrix": _ndarray,
     "numpy.random._generator.Generator": _generator,
     "numpy.random.mtrand.RandomState": _random_state,
+    "logging.Logger": _parts(b"\x38", "name"),
+    "logging.RootLogger": _parts(b"\x38", "name"),
 }
 
 

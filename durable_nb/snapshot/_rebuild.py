@@ -6,8 +6,11 @@ Their names are part of the stored format. Change one only by adding a new one b
 from __future__ import annotations
 
 import functools
+import importlib
 import io
+import itertools
 import os
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -222,4 +225,56 @@ def ended_generator(name: str, qualname: str) -> Any:
     made: Any = (item for item in list[Any]())
     next(made, None)
     made.__name__, made.__qualname__ = name, qualname
+    return made
+
+
+def counter(start: Any, step: Any = 1) -> Any:
+    """An `itertools.count` that goes on where it was."""
+    return itertools.count(start, step)
+
+
+def ended_executor(kind: Any, workers: int) -> Any:
+    """An executor after its `shutdown`; none of its threads or processes is started."""
+    made = kind(workers)
+    made.shutdown()
+    return made
+
+
+class NoThread:
+    """Stands for the threads of a pool that is over."""
+
+    def __call__(self) -> None:
+        """Nothing is left to terminate."""
+
+    def join(self) -> None:
+        """Nothing is left to wait for."""
+
+    def is_alive(self) -> bool:
+        """No."""
+        return False
+
+
+def ended_pool(kind: Any, processes: int) -> Any:
+    """A pool after its end, as far as its methods tell: each says that the pool is not running."""
+    import multiprocessing.pool
+
+    made = kind.__new__(kind)
+    made._ctx, made._processes, made._pool, made._cache = multiprocessing.get_context(), processes, [], {}
+    made._state = multiprocessing.pool.TERMINATE
+    made._terminate = made._worker_handler = made._task_handler = made._result_handler = NoThread()
+    return made
+
+
+def closed_zip(kind: Any, state: dict[str, Any]) -> Any:
+    """A `ZipFile` after its `close`: it still tells what is in the archive."""
+    made = kind.__new__(kind)
+    made.__dict__.update(state, fp=None, _lock=threading.RLock())
+    return made
+
+
+def closed_h5() -> Any:
+    """An `h5py.File` after its `close`: it has forgotten even its name."""
+    h5py: Any = importlib.import_module("h5py")
+    made = h5py.File("closed", "w", driver="core", backing_store=False)
+    made.close()
     return made

@@ -285,6 +285,18 @@ class Tracker:
         for name in names:
             self._dirty.update(self._groups[name].names if name in self._groups else (name,))
 
+    def made_again(self, names: Iterable[str]) -> None:
+        """No checkpoint can hold these after all: each run of their cell makes them anew.
+
+        As for values that a pass already refuses, their version is then that of their cell, and cells that only read
+        them keep replaying.
+        """
+        for name in names:
+            old = self._versions.get(name)
+            if old is not None and old.kind == "lineage":
+                text = digest_text("lineage", old.producer, name, "")
+                self._versions[name] = dataclasses.replace(old, text=text, exact=False)
+
     def invalidate(self, names: Iterable[str] | None = None) -> None:
         """Something ran outside of cells: look again before trusting what is known of these names (None: of all)."""
         for name in self._groups if names is None else names:

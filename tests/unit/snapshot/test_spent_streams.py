@@ -1,7 +1,11 @@
-"""A stream from which nothing can be read any more is a value like another: `with open(…) as f:` leaves one in every notebook."""
+"""What cannot be used any more is a value like another: `with open(…) as f:` leaves one in every notebook."""
 
 from __future__ import annotations
 
+import itertools
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +58,51 @@ def test_an_open_file_is_a_problem(tmp_path: Path) -> None:
     with (tmp_path / "data.txt").open("w") as namespace["f"]:
         delta = tracker.after(before, (), fingerprint="f")
         assert [problem.name for problem in delta.problems] == ["f"]
+
+
+def test_a_counter_goes_on_where_it_was() -> None:
+    made = itertools.count(3, 2)
+    next(made)
+    back = there_and_back(made)
+    assert [next(back), next(back)] == [5, 7]
+    assert next(made) == 5
+
+
+def test_an_executor_that_was_shut_down_stays_shut_down() -> None:
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(abs, [-1])) == [1]
+    back = there_and_back(threads)
+    assert type(back) is ThreadPoolExecutor
+    assert back._max_workers == 3
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        back.submit(abs, -1)
+
+
+def test_a_pool_that_has_ended_is_not_running() -> None:
+    with ThreadPool(2) as pool:
+        assert pool.map(abs, [-1]) == [1]
+    pool.join()
+    back = there_and_back(pool)
+    with pytest.raises(ValueError, match="not running"):
+        back.map(abs, [-1])
+    back.close()
+    back.terminate()
+    back.join()
+    assert "state=TERMINATE" in repr(back)
+
+
+def test_a_closed_archive_still_tells_what_is_in_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("inside.txt", "text")
+    back = there_and_back(archive)
+    assert back.namelist() == ["inside.txt"]
+    with pytest.raises(ValueError, match="closed"):
+        back.read("inside.txt")
+
+
+def test_an_executor_in_use_is_a_problem() -> None:
+    namespace: dict[str, Any] = {}
+    tracker = Tracker(namespace)
+    before = tracker.before(())
+    with ThreadPoolExecutor(1) as namespace["pool"]:
+        assert [problem.name for problem in tracker.after(before, (), fingerprint="f").problems] == ["pool"]
