@@ -83,6 +83,8 @@ class Cell:
     inputs: Inputs = field(default_factory=Inputs)
     dirty: tuple[str, ...] = ()
     """Names it may read that a failed cell left behind."""
+    spared: frozenset[str] = frozenset()
+    """Arrays that it only computes from: they need no look when it ends."""
     before: Any = None
     threads_before: Any = None
     modules_before: Any = None

@@ -32,6 +32,7 @@ from durable_nb.cells import (
     digest,
     fingerprint,
     identity,
+    only_read,
     opens_by_itself,
 )
 from durable_nb.events import EventKind
@@ -51,6 +52,7 @@ from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import result_index
 from durable_nb.notebook._rollback import Rollback
+from durable_nb.notebook._spared import spared
 from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
@@ -238,6 +240,7 @@ class Session:
         assert cell.reads is not None
         read = self.tracker.bindings() if cell.reads.everything is not None else cell.reads.names
         cell.dirty = tuple(sorted(name for name in read if self.tracker.version(name).kind == "dirty"))
+        cell.spared = spared(only_read(cell.tree), cell.reads, self.tracker)
         cell.before = self.tracker.before(self.touched(cell))
         cell.threads_before = running_work()
         self._record_start(cell, plan)
@@ -305,7 +308,7 @@ class Session:
         names = set(reads.names | reads.binds)
         if keepers:
             names.update(name for name, value in self.tracker.bindings().items() if _package_of(value) in keepers)
-        return frozenset(names)
+        return frozenset(names) - cell.spared
 
     def _record_start(self, cell: Cell, plan: Plan) -> None:
         home = self.home
