@@ -165,13 +165,27 @@ def chain_exception(made: BaseException, state: tuple[Any, Any, Any, bool]) -> N
         made.__setstate__(attributes)
 
 
-def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[int], frozen: bool) -> Any:
-    """A set whose iteration order is the stored one: see `_sets`."""
+def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[Any], frozen: bool) -> Any:
+    """A set whose iteration order is the stored one: see `_sets`.
+
+    Args:
+        items: the members.
+        plan: in which order they are inserted; a negative number is a filler.
+        fillers: for a set, slots that are taken while it is built. A frozen set takes none: there `(how, first)` says
+            that its first members make a set of their own, which is united with the others (`"rest"`) or with all
+            (`"all"`), as sets grow when they are united.
+        frozen: make a frozen set.
+    """
     kept = list(items)
+    if frozen:
+        members = [kept[step] for step in plan]
+        if not fillers:
+            return frozenset(dict.fromkeys(members))
+        how, first = fillers
+        start = frozenset(dict.fromkeys(members[:first]))
+        return start.union(members[first:] if how == "rest" else dict.fromkeys(members))
     sequence: list[Any] = [kept[step] if step >= 0 else _Filler(fillers[-step - 1]) for step in plan]
     made = set(dict.fromkeys(sequence))
-    if frozen:
-        return frozenset(dict.fromkeys(sequence))
     for item in sequence:
         if type(item) is _Filler:
             made.discard(item)
@@ -278,3 +292,24 @@ def closed_h5() -> Any:
     made = h5py.File("closed", "w", driver="core", backing_store=False)
     made.close()
     return made
+
+
+def plotly_figure(kind: Any, arguments: tuple[Any, ...], noted: dict[str, Any]) -> Any:
+    """A Plotly figure with its keys in the order they had."""
+    made = kind(*arguments)
+    _order_like(made._data, arguments[0].get("data", []))
+    _order_like(made._layout, arguments[0].get("layout", {}))
+    made.__dict__.update(noted)
+    return made
+
+
+def _order_like(value: Any, pattern: Any) -> None:
+    """Bring the keys of nested dicts into the order of the pattern, in place."""
+    if isinstance(value, dict) and isinstance(pattern, dict):
+        for key in [*pattern, *(key for key in value if key not in pattern)]:
+            if key in value:
+                value[key] = value.pop(key)
+                _order_like(value[key], pattern.get(key))
+    elif isinstance(value, (list, tuple)) and isinstance(pattern, (list, tuple)):
+        for item, other in zip(value, pattern, strict=False):
+            _order_like(item, other)

@@ -309,6 +309,13 @@ def _reduce_figure(self: GroupPickler, value: Any) -> Any:
     return tuple(made)
 
 
+def _reduce_plotly(self: GroupPickler, value: Any) -> Any:
+    """A figure is rebuilt from its dict, which sorts the keys; their order, and what Plotly Express noted, stay."""
+    made = self._reduce_generic(value)
+    noted = {name: part for name, part in vars(value).items() if name.startswith("_px_")}
+    return _rebuild.plotly_figure, (*made[:2], noted)
+
+
 def _reduce_tensor(self: GroupPickler, value: Any) -> Any:
     """Tensors pickle their storage each on its own: two that share one would come back apart."""
     address = value.untyped_storage().data_ptr()
@@ -389,6 +396,7 @@ NAMED_RULES: dict[str, Rule] = {
     "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
     "logging.Logger": _reduce_logger,
     "matplotlib.figure.Figure": _reduce_figure,
+    "plotly.basedatatypes.BaseFigure": _reduce_plotly,
     "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,
 }
