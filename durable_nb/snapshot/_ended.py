@@ -7,6 +7,7 @@ still be asked of it.
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 import types
@@ -73,6 +74,41 @@ def _zip(value: Any) -> Any:
     )
 
 
+def _csv_over(value: Any) -> bool:
+    """Whether the file that is read or written is closed; only the interpreter knows which one it is."""
+    held = [getattr(item, "__self__", item) for item in gc.get_referents(value)]
+    return any(isinstance(item, io.IOBase) and item.closed for item in held)
+
+
+def _csv(value: Any) -> Any:
+    dialect = {name: getattr(value.dialect, name) for name in _DIALECT}
+    lines = getattr(value, "line_num", None)
+    return (_rebuild.ended_csv_writer, (dialect,)) if lines is None else (_rebuild.ended_csv_reader, (dialect, lines))
+
+
+_DIALECT = (
+    "delimiter",
+    "doublequote",
+    "escapechar",
+    "lineterminator",
+    "quotechar",
+    "quoting",
+    "skipinitialspace",
+    "strict",
+)
+
+
+def _compressed(value: Any) -> Any:
+    return _rebuild.closed_compressed, (
+        type(value),
+        {"mode": value.mode, "name": value.name} if type(value).__name__ == "GzipFile" else {},
+    )
+
+
+def _thread(value: Any) -> Any:
+    return _rebuild.ended_thread, (value.name, value.daemon)
+
+
 _OVER: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
     "builtins.generator": (lambda value: value.gi_frame is None, _generator),
     "concurrent.futures.thread.ThreadPoolExecutor": (
@@ -91,6 +127,13 @@ _OVER: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
         _pool_over,
         lambda value: (_rebuild.ended_pool, (type(value), value._processes)),
     ),
+    "_csv.reader": (_csv_over, _csv),
+    "_csv.writer": (_csv_over, _csv),
+    "bz2.BZ2File": (lambda value: value.closed, _compressed),
+    "gzip.GzipFile": (lambda value: value.closed, _compressed),
+    "lzma.LZMAFile": (lambda value: value.closed, _compressed),
+    "tarfile.TarFile": (lambda value: value.closed, lambda value: (_rebuild.bare, (type(value),), vars(value))),
+    "threading.Thread": (lambda value: value.ident is not None and not value.is_alive(), _thread),
     "zipfile.ZipFile": (lambda value: value.fp is None, _zip),
     "h5py._hl.files.File": (lambda value: not value, lambda value: (_rebuild.closed_h5, ())),
 }

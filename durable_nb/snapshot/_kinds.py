@@ -155,6 +155,7 @@ _HANDLE_NAMES = frozenset(
 _STREAM_NAMES = frozenset(
     {
         "_csv.reader",
+        "_csv.writer",
         "mmap.mmap",
         "socket.socket",
         "sqlite3.Cursor",

@@ -5,6 +5,7 @@ Their names are part of the stored format. Change one only by adding a new one b
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib
 import io
@@ -13,7 +14,7 @@ import os
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -284,6 +285,48 @@ def closed_zip(kind: Any, state: dict[str, Any]) -> Any:
     made = kind.__new__(kind)
     made.__dict__.update(state, fp=None, _lock=threading.RLock())
     return made
+
+
+def ended_csv_writer(dialect: dict[str, Any]) -> Any:
+    """A `csv.writer` whose file was closed."""
+    file = io.StringIO()
+    made = csv.writer(file, **dialect)
+    file.close()
+    return made
+
+
+def ended_csv_reader(dialect: dict[str, Any], lines: int) -> Any:
+    """A `csv.reader` whose file was closed after so many lines."""
+
+    def file() -> Iterator[str]:
+        yield from ("x" for _ in range(lines))
+        raise ValueError("I/O operation on closed file.")
+
+    made = csv.reader(file(), **dialect)
+    for _ in range(lines):
+        next(made)
+    return made
+
+
+def closed_compressed(kind: Any, told: dict[str, Any]) -> Any:
+    """A file of `gzip`, `bz2` or `lzma` after its `close`."""
+    made = kind(fileobj=io.BytesIO(), mode="wb") if told else kind(io.BytesIO(), "wb")
+    made.close()
+    made.__dict__.update(told)
+    return made
+
+
+def ended_thread(name: str, daemon: bool) -> threading.Thread:
+    """A thread that has run to its end."""
+    made = threading.Thread(target=NoThread(), name=name, daemon=daemon)
+    made.start()
+    made.join()
+    return made
+
+
+def bare(kind: Any) -> Any:
+    """An object whose constructor was not called."""
+    return kind.__new__(kind)
 
 
 def closed_h5() -> Any:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
 import itertools
+import lzma
+import tarfile
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -98,6 +104,65 @@ def test_a_closed_archive_still_tells_what_is_in_it(tmp_path: Path) -> None:
     assert back.namelist() == ["inside.txt"]
     with pytest.raises(ValueError, match="closed"):
         back.read("inside.txt")
+
+
+def test_readers_and_writers_of_closed_files_are_over(tmp_path: Path) -> None:
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerows([[1, 2], [3, 4]])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        reader = csv.reader(file, delimiter=";")
+        assert len(list(reader)) == 2
+    back = there_and_back(writer)
+    assert back.dialect.delimiter == ";"
+    with pytest.raises(ValueError, match="closed"):
+        back.writerow([5])
+    back = there_and_back(reader)
+    assert back.line_num == 2
+    with pytest.raises(ValueError, match="closed"):
+        next(back)
+
+
+@pytest.mark.parametrize("module", [bz2, gzip, lzma])
+def test_a_closed_compressed_file_stays_closed(tmp_path: Path, module: Any) -> None:
+    with module.open(tmp_path / "a", "wb") as file:
+        file.write(b"content")
+    back = there_and_back(file)
+    assert type(back) is type(file)
+    assert back.closed
+    assert getattr(back, "mode", None) == getattr(file, "mode", None)
+    with pytest.raises(ValueError, match=r"closed|on None"):
+        back.read()
+
+
+def test_a_closed_tar_archive_still_tells_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "inside.txt").write_text("text")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "inside.txt", "inside.txt")
+    back = there_and_back(archive)
+    assert [member.name for member in back.members] == ["inside.txt"]
+    with pytest.raises(OSError, match="closed"):
+        back.getnames()
+
+
+def test_a_thread_that_has_ended_cannot_be_started_again() -> None:
+    thread = threading.Thread(target=abs, args=(1,), name="worker")
+    thread.start()
+    thread.join()
+    back = there_and_back(thread)
+    assert back.name == "worker"
+    assert not back.is_alive()
+    with pytest.raises(RuntimeError, match="once"):
+        back.start()
+
+
+def test_a_csv_writer_of_an_open_file_is_a_problem(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    tracker = Tracker(namespace)
+    before = tracker.before(())
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        namespace["w"] = csv.writer(file)
+        assert [problem.name for problem in tracker.after(before, (), fingerprint="f").problems] == ["w"]
 
 
 def test_an_executor_in_use_is_a_problem() -> None:
