@@ -98,10 +98,10 @@ class Runner:
         for number in range(workload.rounds if rounds is None else rounds):
             note(f"{name}, round {number + 1}")
             with self.place() as place:
-                self._round(sides, place)
+                self._round(sides, place, peers=self.peers is not None and number < workload.peer_rounds)
         return sides
 
-    def _round(self, sides: Sides, place: Path) -> None:
+    def _round(self, sides: Sides, place: Path, *, peers: bool) -> None:
         workload, home = sides.workload, place / "home"
         folders = {side: place / side for side in ("plain", "durable", *PEER_NAMES)}
         for folder in folders.values():
@@ -112,8 +112,7 @@ class Runner:
             ("replay", lambda: self.process("life", workload.name, "durable", folders["durable"], home=home)),
             ("machine", lambda: self.process("limits", place, workload.nbytes, 200, home=home)),
         ]
-        peers = COMPARED.get(workload.name, ()) if self.peers else ()
-        for peer in peers:
+        for peer in COMPARED.get(workload.name, ()) if peers else ():
             for phase in ("first", "second"):
                 steps.append((f"{peer} {phase}", self._peer(peer, workload.name, phase, folders[peer], home)))
         for side, step in steps:

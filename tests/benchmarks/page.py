@@ -10,6 +10,7 @@ from typing import Any
 from tests.benchmarks.measure import Figures, Sides, per_cell, total
 from tests.benchmarks.stages import OTHER
 from tests.benchmarks.targets import Target, targets
+from tests.benchmarks.workloads import WORKLOADS
 
 MB, MS = 1e6, 1e-3
 
@@ -33,6 +34,8 @@ class Run:
     """All that one run measured."""
 
     machine: dict[str, str]
+    size: float = 1.0
+    """Share of the full size."""
     sides: dict[str, Sides] = field(default_factory=dict)
     wire: Sides | None = None
     startup: dict[str, list[float]] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class Run:
         """Every figure of every round, as JSON."""
         return {
             "machine": self.machine,
+            "scale": self.size,
             "workloads": {
                 name: {"title": sides.workload.title, "rounds": sides.figures, "failures": sides.failures}
                 for name, sides in self.sides.items()
@@ -55,6 +59,20 @@ class Run:
             "stages_ms": self.stages,
             "missing": self.missing,
         }
+
+    def keep(self, raw: dict[str, Any]) -> None:
+        """Take what an earlier run measured at the same size, where this one measured nothing."""
+        if raw.get("scale") != self.size:
+            return
+        for name, found in raw["workloads"].items():
+            if name in WORKLOADS and name not in self.sides:
+                self.sides[name] = Sides(WORKLOADS[name](self.size), found["rounds"], found["failures"])
+        self.sides = {name: self.sides[name] for name in WORKLOADS if name in self.sides}
+        if self.wire is None and raw["real_kernels"]:
+            self.wire = Sides(WORKLOADS["trivial"](self.size), raw["real_kernels"])
+        self.startup = self.startup or raw["startup"]
+        self.sdk = self.sdk or raw["sdk"]
+        self.stages = self.stages or raw["stages_ms"]
 
 
 def page(run: Run) -> str:

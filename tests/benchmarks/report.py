@@ -75,7 +75,7 @@ def install_peers() -> tuple[str | None, str]:
 
 def measured(options: argparse.Namespace) -> Run:
     """Run what was asked for."""
-    run = Run(machine())
+    run = Run(machine(), options.scale)
     peers, why = (options.peers, "") if options.peers else (None, "left out") if options.alone else install_peers()
     if peers is None:
         run.missing["the neighbours"] = why
@@ -123,9 +123,11 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the neighbours")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
-    run = measured(options)
+    run, kept = measured(options), options.docs / "performance.json"
+    if set(options.only) != set(PARTS) and kept.exists():
+        run.keep(json.loads(kept.read_text(encoding="utf-8")))
     (options.docs / "performance.md").write_text(page(run), encoding="utf-8")
-    (options.docs / "performance.json").write_text(json.dumps(run.raw(), indent=1) + "\n", encoding="utf-8")
+    kept.write_text(json.dumps(run.raw()) + "\n", encoding="utf-8")
     sys.stdout.write(table(run) + "\n")
 
 

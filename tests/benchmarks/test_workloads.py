@@ -22,7 +22,7 @@ SMALL = ("trivial", "again")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One round of a few workloads at the size of the environment."""
     runner = Runner(scale(), None, tmp_path_factory.mktemp("bench"))
-    run = Run(machine())
+    run = Run(machine(), scale())
     for name in SMALL:
         run.sides[name] = runner.workload(name, rounds=1, note=lambda text: None)
     return run
@@ -59,7 +59,7 @@ def test_a_side_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     runner.process = process  # type: ignore[method-assign]
     sides = runner.workload("array", rounds=1, note=lambda text: None)
     assert sides.failures == {f"{peer} first": "No module named 'joblib'" for peer in COMPARED["array"]}
-    assert "failed: No module named 'joblib'" in page(Run(machine(), {"array": _with_limits(sides)}))
+    assert "failed: No module named 'joblib'" in page(Run(machine(), 1.0, {"array": _with_limits(sides)}))
 
 
 def _with_limits(sides: Sides) -> Sides:
@@ -68,6 +68,15 @@ def _with_limits(sides: Sides) -> Sides:
     for figures in sides.figures["replay"]:
         figures["peak_first_look"] = 1
     return sides
+
+
+def test_a_run_of_one_row_keeps_the_others(run: Run) -> None:
+    again = Run(run.machine, run.size)
+    again.keep(json.loads(json.dumps(run.raw())))
+    assert page(again) == page(run)
+    other = Run(run.machine, run.size * 2)
+    other.keep(run.raw())
+    assert not other.sides
 
 
 def test_workloads_are_python_and_know_their_neighbours() -> None:

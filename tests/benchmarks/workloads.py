@@ -35,6 +35,8 @@ class Workload:
     nbytes: int = 0
     """Bytes of data that the cells make, as far as the machine's own limits can be compared with it."""
     rounds: int = 5
+    peer_rounds: int = 5
+    """The neighbours take part in so many of them: some take minutes."""
 
 
 def _count(full: int, least: int, size: float) -> int:
@@ -133,6 +135,7 @@ def row(size: float) -> Workload:
         setup=(*_live_arrays(size), f"m = np.arange({rows} * 1000, dtype='float64').reshape({rows}, 1000)"),
         cells=tuple(f"m[{number * (rows // cells)}] += {number + 1}" for number in range(cells)),
         rounds=3,
+        peer_rounds=1,
     )
 
 
@@ -145,6 +148,7 @@ def small(size: float) -> Workload:
         setup=(*_live_arrays(size), "options = {f'k{number}': number for number in range(100)}"),
         cells=tuple(f"options['k{number}'] = -{number}.5" for number in range(cells)),
         rounds=3,
+        peer_rounds=1,
     )
 
 
@@ -157,6 +161,7 @@ def reader(size: float) -> Workload:
         setup=("import numpy as np", f"a = np.arange({count}, dtype='float64')"),
         cells=tuple(f"mean{number} = float(a[{number}:{number} + 1000].mean())" for number in range(10)),
         rounds=3,
+        peer_rounds=1,
     )
 
 
