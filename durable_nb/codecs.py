@@ -95,9 +95,13 @@ def sealed_size(nbytes: int) -> int:
     return body - chunks * _TAG if body >= _TAG else -1
 
 
+_COST = 1 << 15
+"""Of scrypt: about 0.1 s and 32 MB each time a store is opened. Another number is another key."""
+
+
 def derive(secret: str, salt: bytes) -> bytes:
     """A key from a secret that a person may have made up: slow on purpose, and different in each store."""
-    return hashlib.scrypt(secret.encode("utf-8"), salt=salt, n=1 << 15, r=8, p=1, maxmem=1 << 26, dklen=32)
+    return hashlib.scrypt(secret.encode("utf-8"), salt=salt, n=_COST, r=8, p=1, maxmem=1 << 26, dklen=32)
 
 
 def _chunks(views: Sequence[memoryview]) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_nb import codecs
 from durable_nb.cli import main
 from durable_nb.codecs import CHUNK, Cipher, sealed_size
 from durable_nb.exceptions import (
@@ -46,6 +47,7 @@ def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.delenv("DURABLE_NB_ENCRYPTION_KEY", raising=False)
     keep_secrets_in(monkeypatch, {})
+    monkeypatch.setattr(codecs, "_COST", 1 << 4)  # what is slow on purpose need not be slow here
 
 
 def keep_secrets_in(monkeypatch: pytest.MonkeyPatch, place: dict[Any, str]) -> None:
