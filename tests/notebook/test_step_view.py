@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from durable_nb.runtime import open_store
 from tests.notebook.harness import Bench, Kernel, Pending
 from tests.notebook.runners import jupyter_execute, nbval
+from tests.notebook.stores import events
 
 pytestmark = pytest.mark.kernel
 
@@ -235,16 +235,6 @@ def test_a_decision_that_nobody_takes_leaves_no_widget_behind(kernel: Kernel) ->
 PAUSE = "from durable_nb import context\nprint('before')\ncontext.wait({seconds}, name='pause')\nprint(len('after'))"
 
 
-def recorded(bench: Bench) -> list[Any]:
-    """The events of the store."""
-    store = open_store(bench.store, create=False)
-    try:
-        journal = store.journal
-        return [stored.event for each in journal.executions() for stored in journal.read(each.execution_id)]
-    finally:
-        store.close()
-
-
 def lines(outputs: list[dict[str, Any]]) -> list[str]:
     """Displays and texts, in order."""
     return [output.get("text") or output["data"]["text/plain"] for output in outputs]
@@ -267,7 +257,7 @@ def test_what_a_waiting_cell_leaves_is_the_same_live_replayed_and_without_a_pers
     source = PAUSE.format(seconds=1)
     first = kernel.run(source, cell_id="cell-0").expect_ok()
     assert (first.verdict, kinds(first.outputs)) == ("executed", [["text/html", "text/plain"]])
-    inputs = [event.details.get("inputs") for event in recorded(bench) if event.kind.value == "SUCCEEDED"]
+    inputs = [s.event.details.get("inputs") for s in events(bench) if s.event.kind.value == "SUCCEEDED"]
     assert "steps." not in str(inputs), "what the widget needs is no input of the cell"
     kernel.restart()
     replayed = kernel.run(source).expect_ok()
@@ -289,7 +279,7 @@ def test_a_wait_whose_time_passed_while_no_kernel_ran_leaves_the_same_line(kerne
     page = live(kernel, source)
     page.wait_for(lambda state: state["phase"] == "sleeping" and state["left"])
     kernel.kill()
-    (due,) = [event.due for event in recorded(kernel.bench) if event.type.value == "WAIT"]
+    (due,) = [s.event.due for s in events(kernel.bench) if s.event.type.value == "WAIT"]
     while time.time() < due:
         time.sleep(0.05)
     kernel.restart()
