@@ -241,10 +241,11 @@ class Driver:
         bell_of(record.execution_id).ring()
         self._tell_parent(record, Outcome(Status.STOPPED, failure=Failure(wire)))
 
-    def _tell_parent(self, record: ExecutionRecord, outcome: Outcome) -> None:
+    def _tell_parent(self, record: ExecutionRecord, outcome: Outcome, parent: Mapping[str, str] | None = None) -> None:
         """Give an invoke its result. Which one is signed: a row must not lead a result to another place."""
-        begun = self._begun(record)
-        parent = begun.details.get(PARENT) if begun is not None else None
+        begun = self._begun(record) if parent is None else None
+        if begun is not None:
+            parent = begun.details.get(PARENT)
         if not parent:
             return
         kind = EventKind.SUCCEEDED if outcome.status is Status.SUCCEEDED else EventKind.FAILED
@@ -521,7 +522,7 @@ class _Run:
             return  # another process drives it, and will tell the parent
         if result.status.is_terminal:
             # Told already, unless the process died between the child's end and the word to its parent.
-            driver._tell_parent(child, Outcome(result.status, result.encoded, result.failure))
+            driver._tell_parent(child, Outcome(result.status, result.encoded, result.failure), parent)
 
 
 def _signed_facts(begun: Event) -> dict[str, Any]:

@@ -172,3 +172,27 @@ def test_a_finished_execution_without_its_beginning_gives_nothing_back(store: St
     change(store, "DELETE FROM events WHERE type = 'EXECUTION' AND kind = 'STARTED'")
     with pytest.raises(DurableExecutionsError):
         charge.run(30, name="order-42", store=store)
+
+
+def test_an_invoke_of_an_older_store_still_gets_its_result(store: Store) -> None:
+    """Beginnings that were written before they named handler and parent: who invokes knows what for."""
+
+    @durable_execution(name="child-of-then")
+    def child(event: Any, context: DurableContext) -> Any:
+        context.wait(1)
+        return event + 1
+
+    @durable_execution(name="parent-of-then")
+    def parent(event: Any, context: DurableContext) -> Any:
+        return context.invoke("child-of-then", event)
+
+    handle = parent.start(1, name="then", store=store)
+    handle.step()
+    with contextlib.closing(sqlite3.connect(store.place / "journal.db")) as db:
+        rows = db.execute("SELECT execution_id, sequence FROM events WHERE type = 'EXECUTION'").fetchall()
+        assert len(rows) == 2
+        db.execute("UPDATE events SET details = NULL WHERE type = 'EXECUTION'")
+        db.commit()
+    for execution, sequence in rows:
+        store.journal.resign(execution, [sequence])  # type: ignore[attr-defined]
+    assert handle.result(30) == 2
