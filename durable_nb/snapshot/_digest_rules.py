@@ -28,11 +28,14 @@ from durable_nb.snapshot import _memory
 from durable_nb.snapshot._digest import BULK, EXACT, FALLBACKS, NAMED, Encoder, NotCanonical, Writer
 from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type, module_instances
 
+_DOUBLE = struct.Struct("<d").pack
+
 # --- atoms -----------------------------------------------------------------------------------------------------
 
 
 def _int(self: Encoder, value: int) -> None:
-    self.block(b"i", value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+    size = value.bit_length() // 8 + 1
+    self.raw(b"i" + size.to_bytes(8, "little") + value.to_bytes(size, "little", signed=True))
 
 
 def _constant(tag: bytes) -> Callable[[Encoder, Any], None]:
@@ -44,7 +47,7 @@ def _bool(self: Encoder, value: bool) -> None:
 
 
 def _float(self: Encoder, value: float) -> None:
-    self.raw(b"f" + struct.pack("<d", value))
+    self.raw(b"f" + _DOUBLE(value))
 
 
 def _complex(self: Encoder, value: complex) -> None:
@@ -104,7 +107,7 @@ def _list(self: Encoder, value: list[Any]) -> None:
 def _dict(self: Encoder, value: dict[Any, Any]) -> None:
     if not self.met(value):
         self.raw(b"{")
-        self.sequence(list(value))
+        self.keys(value)
         self.sequence(list(value.values()))
 
 
