@@ -91,14 +91,15 @@ class Runner:
         found: Figures = json.loads(done.stdout.strip().splitlines()[-1])
         return found
 
-    def workload(self, name: str, *, rounds: int | None = None, note: Note) -> Sides:
-        """All sides of one workload, round after round."""
+    def workload(self, name: str, *, rounds: int | None = None, peer_rounds: int | None = None, note: Note) -> Sides:
+        """All sides of one workload, round after round; the neighbours in the first `peer_rounds` of them."""
         workload = WORKLOADS[name](self.size)
         sides = Sides(workload)
+        theirs = 0 if self.peers is None else workload.peer_rounds if peer_rounds is None else peer_rounds
         for number in range(workload.rounds if rounds is None else rounds):
             note(f"{name}, round {number + 1}")
             with self.place() as place:
-                self._round(sides, place, peers=self.peers is not None and number < workload.peer_rounds)
+                self._round(sides, place, peers=number < theirs)
         return sides
 
     def _round(self, sides: Sides, place: Path, *, peers: bool) -> None:

@@ -247,7 +247,8 @@ def _method() -> Iterator[str]:
         "Stored is what lies in the store's blobs (small values live in the journal's rows) or all that a neighbour "
         "wrote; peak memory is what the cells added to the resident memory of their process. `joblib` and `marimo` "
         "cache what a function returns: they follow no names, no changes in place, no outputs and no files. "
-        "`dill` and Kishu keep whole sessions; where each cell takes seconds only the first five are measured."
+        "`dill` and Kishu keep whole sessions; as each of their cells may take seconds, only the first 50 trivial ones and "
+        "five of other cells are measured."
     )
     yield ""
     yield "The neighbours are no dependencies; `make bench` installs `tests/benchmarks/requirements-peers.txt` into `.make/peers`."

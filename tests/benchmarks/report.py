@@ -82,7 +82,7 @@ def measured(options: argparse.Namespace) -> Run:
     runner = Runner(options.scale, peers, ROOT)
     for name in options.only:
         if name in WORKLOADS:
-            run.sides[name] = runner.workload(name, rounds=options.rounds, note=_note)
+            run.sides[name] = runner.workload(name, rounds=options.rounds, peer_rounds=options.peer_rounds, note=_note)
             _note(_short(run.sides[name]))
     if "wire" in options.only:
         run.wire = runner.wire(options.rounds or 3, note=_note)
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=float(os.environ.get(SCALE, "1")))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--peer-rounds", type=int, help="rounds in which the neighbours take part")
     parser.add_argument("--peers", help="an interpreter that has the neighbours")
     parser.add_argument("--alone", action="store_true", help="without the neighbours")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
