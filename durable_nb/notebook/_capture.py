@@ -344,8 +344,9 @@ class Tee:
         What is recorded has no display id: nothing that is given back is updated.
         """
         kernel = self._kernel
-        if recorded:
+        if kind == "display_data":
             flush()  # what was printed before stands above
+        if recorded:
             with self._lock:
                 if self._outputs is not None and parent.get("header", {}).get("msg_id") == self._parent:
                     self._outputs.add(kind, {"data": content["data"], "metadata": content["metadata"]})

@@ -186,6 +186,10 @@ class Lab:
     def end(self) -> None:
         """Close the page and end the kernels."""
         self.page.close()
+        self.stop_kernels()
+
+    def stop_kernels(self) -> None:
+        """End them, and wait for that."""
         for session in self.api("/api/sessions"):
             self.api(f"/api/sessions/{session['id']}", method="DELETE")
 
@@ -232,10 +236,10 @@ class Lab:
             error = self.page.evaluate("() => window.durableTest.error")
             assert error is None, f"{name}: {error}"
 
-    def run_all(self) -> None:
-        """Run All, and wait for its end."""
+    def run_all(self, *, limit: float = LIMIT) -> None:
+        """Run All, and wait for its end; `limit` in seconds, for work that is long by itself."""
         self.command("notebook:run-all-cells", wait=False)
-        self.wait_done()
+        self.wait_done(limit)
 
     def run_cell(self, index: int) -> None:
         """Run one cell, and wait for its end."""
@@ -243,9 +247,9 @@ class Lab:
         self.command("notebook:run-cell", wait=False)
         self.wait_done()
 
-    def wait_done(self) -> None:
+    def wait_done(self, limit: float = LIMIT) -> None:
         """Until no cell is queued or running."""
-        self.page.wait_for_function(_DONE)
+        self.page.wait_for_function(_DONE, timeout=limit * 1000)
 
     def edit(self, index: int, source: str) -> None:
         """Replace a cell's source, as typing does."""

@@ -92,6 +92,8 @@ class Watch {
     /** @type {Map<number, (error: string | null) => void>} */
     this.waiting = new Map();
     this.drawing = false;
+    /** Cells whose elements will be, or have been, waited for. */
+    this.followed = new WeakSet();
     /** @type {HTMLElement | null} */
     this.open = null;
     const context = page.sessionContext;
@@ -103,9 +105,15 @@ class Watch {
     context.ready.then(() => this.connect());
     page.content.modelContentChanged.connect(() => this.redraw());
     page.content.modelChanged.connect(() => this.redraw());
-    page.disposed.connect(() => this.close());
+    page.disposed.connect(() => {
+      this.attached.disconnect();
+      this.close();
+    });
     this.keepWidgetsOut();
-    // Cells out of view have no elements of their own until they are scrolled to.
+    // Cells get elements of their own when they come into view, or when the page has time: long after they are known.
+    this.attached = new MutationObserver(() => this.redraw());
+    const cells = page.content.node.querySelector(".jp-WindowedPanel-viewport") ?? page.content.node;
+    this.attached.observe(cells, { childList: true });
     page.content.node.addEventListener("scroll", () => this.redraw(), { capture: true, passive: true });
     this.redraw();
   }
@@ -201,7 +209,18 @@ class Watch {
       source: cell.model.sharedModel.getSource(),
     }));
     const found = badges(cells, this.infos, this.planned);
-    for (const cell of widgets) this.place(cell, found.get(cell.model.id) ?? null);
+    for (const cell of widgets) {
+      this.follow(cell);
+      this.place(cell, found.get(cell.model.id) ?? null);
+    }
+  }
+
+  /** @param {any} cell */
+  follow(cell) {
+    if (this.followed.has(cell)) return;
+    this.followed.add(cell);
+    cell.ready?.then(() => this.redraw());
+    cell.inViewportChanged?.connect(() => this.redraw());
   }
 
   /**
