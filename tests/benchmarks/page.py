@@ -227,7 +227,7 @@ def _stages(run: Run) -> Iterator[str]:
         return
     yield "## Where the time of a trivial cell goes"
     yield ""
-    yield "py-spy at 500 Hz over whole notebooks of trivial cells; shares of samples times the time of an unsampled cell."
+    yield "py-spy at 500 Hz over whole notebooks of trivial cells; shares of samples times the processor time of an unsampled cell."
     yield ""
     yield "| stage | first run, ms | replay, ms |"
     yield "| --- | --- | --- |"
