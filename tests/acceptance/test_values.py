@@ -15,6 +15,16 @@ pytestmark = pytest.mark.kernel
 BEHAVIOUR: dict[str, tuple[list[str], str]] = {
     "aliases in one cell": (["a = sorted([2, 1])\nb = a"], "b.append(9)\nprint(a, b is a)"),
     "aliases across cells": (["a = sorted([2, 1])", "b = a"], "b.append(9)\nprint(a, b is a)"),
+    "results where multiprocessing calls the notebook by another name": (
+        [
+            "from pathlib import Path\nsize = Path('local_part.py').write_text('VALUE = 3')",
+            "import multiprocessing\n%run -i local_part.py",
+            "mark = object()\nfirst = [max(1, 2)]\nfirst",
+            "second = [max(3, 4), 5]\nsecond",
+            "def check(x=mark):\n    return x is mark",
+        ],
+        "print(first, second, first is second, check(), VALUE)",
+    ),
     "an alias made by a container": (["a = sorted([2, 1])", "box = {'a': a}"], "box['a'].append(9)\nprint(a)"),
     "a change through an alias": (["a = sorted([2, 1])", "b = [a]", "b[0].append(5)"], "print(a, b[0] is a)"),
     "a change through a function's closure": (
