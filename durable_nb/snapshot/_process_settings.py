@@ -7,6 +7,7 @@ part. What a cell registers with the shell or with `copyreg` is code, not data: 
 from __future__ import annotations
 
 import copyreg
+import functools
 import gc
 import sys
 import time
@@ -213,6 +214,8 @@ def _foreign(table: dict[Any, Any]) -> Iterator[str]:
     for key, function in table.items():
         if not callable(function):
             continue
+        while isinstance(function, functools.partial):
+            function = function.func
         place = (getattr(function, "__module__", None) or type(function).__module__).partition(".")[0]
         origin = key if isinstance(key, type) else None
         owner = (key[0] if isinstance(key, tuple) else getattr(origin, "__module__", "") or "").partition(".")[0]
