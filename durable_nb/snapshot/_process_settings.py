@@ -9,6 +9,7 @@ from __future__ import annotations
 import copyreg
 import functools
 import gc
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -90,19 +91,13 @@ def _sklearn() -> Any:
     config = _loaded("sklearn._config")
     if config is None or not hasattr(config, "get_config"):
         return None
-    usual = config._global_config
     now = config.get_config()
-    return None if now == {**usual, **_SKLEARN} else now
+    return None if now == config._global_config else now
 
 
 def _set_sklearn(value: Any) -> None:
-    import sklearn  # type: ignore[import-untyped,unused-ignore]
-
-    sklearn.set_config(**(value or _SKLEARN))
-
-
-_SKLEARN = {"assume_finite": False, "display": "diagram", "transform_output": "default"}
-"""Of scikit-learn's settings those that people change, at their defaults."""
+    config: Any = importlib.import_module("sklearn._config")
+    config.set_config(**(value or config._global_config))
 
 
 def _statements() -> Any:
