@@ -10,6 +10,7 @@ import copyreg
 import functools
 import gc
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -227,26 +228,43 @@ def _is_shown(table: dict[Any, Any]) -> bool:
 
 
 class Backend(Part):
-    """Which back end pyplot has chosen, and whether it is interactive: both come with the first figure."""
+    """That pyplot has chosen its back end, which it does at the first figure; and which one, if a cell chose it.
+
+    What the environment chose is left to the environment of the replay: another front end may have another.
+    """
 
     name = "<matplotlib.backend>"
 
     def read(self) -> Any:
-        pyplot = _loaded("matplotlib.pyplot")
-        if pyplot is None or getattr(pyplot, "_backend_mod", None) is None:
+        if not _is_chosen():
             return None
-        return _parameter("backend"), _parameter("interactive")
+        backend = str(_parameter("backend"))
+        return _BY_ENVIRONMENT if _is_same_backend(backend, os.environ.get("MPLBACKEND", "")) else backend
 
     def write(self, value: Any) -> None:
         import matplotlib.pyplot as plt
 
-        backend, interactive = unpacked(value)
-        if self.read() is None or _parameter("backend") != backend:
+        backend = unpacked(value)
+        if backend != _BY_ENVIRONMENT:
             plt.switch_backend(backend)
-        dict.__setitem__(plt.rcParams, "interactive", interactive)
+        elif not _is_chosen():
+            plt._get_backend_mod()  # as the first figure does
 
     def reset(self) -> None:
         """Nothing: a back end once chosen stays."""
+
+
+_BY_ENVIRONMENT = "by the environment"
+
+
+def _is_chosen() -> bool:
+    pyplot = _loaded("matplotlib.pyplot")
+    return pyplot is not None and getattr(pyplot, "_backend_mod", None) is not None
+
+
+def _is_same_backend(one: str, other: str) -> bool:
+    """Matplotlib spells the inline back end in two ways."""
+    return one == other or ("inline" in one and "inline" in other)
 
 
 class Interactive(Part):
@@ -255,21 +273,26 @@ class Interactive(Part):
     name = "<matplotlib.interactive>"
 
     def read(self) -> Any:
-        pyplot = _loaded("matplotlib.pyplot")
-        if pyplot is None:
+        if _loaded("matplotlib.pyplot") is None:
             return None
-        chosen = getattr(pyplot, "_backend_mod", None) is not None
-        usual = chosen and "inline" in str(_parameter("backend"))
         now = _parameter("interactive")
-        return None if now == usual else now
+        return None if now == _usually_interactive() else now
 
     def write(self, value: Any) -> None:
-        import matplotlib as mpl
-
-        dict.__setitem__(mpl.rcParams, "interactive", unpacked(value))
+        self._set(unpacked(value))
 
     def reset(self) -> None:
-        """Nothing: the back end's part puts it back."""
+        self._set(_usually_interactive())
+
+    @staticmethod
+    def _set(value: bool) -> None:
+        import matplotlib as mpl
+
+        dict.__setitem__(mpl.rcParams, "interactive", value)
+
+
+def _usually_interactive() -> bool:
+    return _is_chosen() and "inline" in str(_parameter("backend"))
 
 
 def _parameter(name: str) -> Any:
