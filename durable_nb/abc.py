@@ -126,6 +126,9 @@ class Journal(ABC):
 class BlobStore(ABC):
     """Content-addressed bytes. When `put` returns, power loss keeps them; a blob never changes."""
 
+    written = 0
+    """Bytes that were really written through this object, those of a blob that is being written included."""
+
     @abstractmethod
     def put(self, data: Buffer | Sequence[Buffer]) -> str:
         """Write once; returns the address. Bytes that are already there cost no write."""

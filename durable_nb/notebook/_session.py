@@ -116,6 +116,7 @@ class Session:
         """The numbers of the last three results, the latest one last."""
         self._forced: set[str] = set()
         self._past: Past | None = None
+        self._rows_written = 0
         self._location: Location | None = None
         self._world: World | None = None
         self.book = InputBook(self.tracker)
@@ -351,10 +352,16 @@ class Session:
 
     def write(self, home: Home, events: Iterable[Any], *, durable: bool = True, refs: Iterable[str] = ()) -> None:
         try:
-            home.cells.write(list(events), lease=home.ownership.lease, durable=durable, refs=list(refs))
+            rows = list(events)
+            home.cells.write(rows, lease=home.ownership.lease, durable=durable, refs=list(refs))
+            self._rows_written += sum(len(row.payload or b"") for row in rows)
         except LeaseLostError:
             home.ownership.lost()
             raise
+
+    def bytes_written(self) -> int:
+        """Bytes of values, outputs and files that this session has written, those being written included."""
+        return self._rows_written + (self.home.store.blobs.written if self.home is not None else 0)
 
     def details(self, cell: Cell) -> dict[str, Any]:
         options = cell.options

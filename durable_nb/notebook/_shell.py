@@ -132,12 +132,13 @@ class ShellHooks:
         cell, self._running, self._pending = self._running, None, None
         if cell is None:
             return
-        if cell.view is not None and cell.view is not self._asking:
-            cell.view.close()
+        view = cell.view if cell.view is not self._asking else None
         self.session.leave(cell)
         with deferred_interrupts():
             report = cell.report or self._ended(cell)
             cell.report = report
+            if view is not None:
+                view.close()
             self.session.ended(cell)
             self._tell(self._badges.ended, cell)
             if cell.managed or self.session.every_cell:
@@ -146,6 +147,8 @@ class ShellHooks:
     def _ended(self, cell: Cell) -> Report:
         """The report of a cell whose statements ran."""
         try:
+            if cell.view is not None:
+                cell.view.saving()
             if cell.raised:
                 return self._committer.failed(cell, cell.error)
             return self._committer.finish(cell)

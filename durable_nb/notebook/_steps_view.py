@@ -50,6 +50,9 @@ _QUICK = 0.3
 LIVE = {"durable_nb": {"live": True}}
 """Metadata of a live display. Our front end part leaves the widget out when the notebook is saved meanwhile."""
 
+_TICK = 0.25
+"""Seconds between two looks at what a checkpoint has written."""
+
 _PATIENCE = 3.0
 """Seconds after which a body that was told to stop is said not to react."""
 
@@ -166,6 +169,7 @@ class StepView:
             "remark": "",
             "actions": ["cancel"],
         }
+        self._written = session.bytes_written()
 
     # --- showing ---------------------------------------------------------------------------------------------------
 
@@ -185,9 +189,12 @@ class StepView:
 
     def _soon(self) -> None:
         if self.live:
-            self._timer = threading.Timer(_QUICK, self._appear)
-            self._timer.daemon = True
-            self._timer.start()
+            self._after(_QUICK, self._appear)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timer = threading.Timer(seconds, call)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _appear(self) -> None:
         """Put the widget in the place of the line; from any thread."""
@@ -225,7 +232,8 @@ class StepView:
             self._session.tee.widgets.forget(*models)
 
     def _stamped(self) -> dict[str, Any]:
-        return {**self._state, "elapsed": time.monotonic() - self._clock}
+        written = self._session.bytes_written() - self._written
+        return {**self._state, "elapsed": time.monotonic() - self._clock, "written": written}
 
     def _set(self, **changes: Any) -> None:
         with self._showing:
@@ -289,6 +297,18 @@ class StepView:
         left = None if due is None else max(due - time.time(), 0.0)
         self._set(phase="sleeping", waits=text, left=left, delay=left, actions=actions)
         self._appear()
+
+    def saving(self) -> None:
+        """The body has ended, and its checkpoint is being written."""
+        self._set(phase="saving", waits="", left=None, delay=None, actions=[])
+        if self._visible:
+            self._after(_TICK, self._tick)
+
+    def _tick(self) -> None:
+        with self._showing:
+            if not self._closed:
+                self._set()
+                self._after(_TICK, self._tick)
 
     def goes_on(self) -> None:
         """The body waits no more."""

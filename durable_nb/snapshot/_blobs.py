@@ -241,7 +241,9 @@ class FileBlobStore(BlobStore):
                 for part in parts:
                     start = 0
                     while start < part.nbytes:
-                        start += os.write(descriptor, part[start : start + (64 << 20)])
+                        count = os.write(descriptor, part[start : start + (64 << 20)])
+                        start += count
+                        self.written += count
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

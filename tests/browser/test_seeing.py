@@ -44,6 +44,10 @@ CELLS = [
     "time.sleep(0.3)\ndone = total + 1\ndone",
 ]
 STEP = ".durable-nb-step"
+AXE = Path(__file__).parents[2] / "widgets/node_modules/axe-core/axe.min.js"
+needs_axe = pytest.mark.skipif(
+    not AXE.exists(), reason="axe-core is not installed: npm ci in widgets/ (make test does it where npm is there)"
+)
 FINAL = "fetch · durable step · up to 4 attempts"
 
 
@@ -65,6 +69,18 @@ def dark(lab: Lab) -> None:
         f"before => document.body.dataset.jpThemeLight === 'false' && ({colour})() !== before", arg=before
     )
     lab.page.wait_for_selector("#jupyterlab-splash", state="detached")
+
+
+def light_again(lab: Lab) -> None:
+    lab.command("apputils:change-theme", theme="JupyterLab Light")
+    lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+
+
+def violations(lab: Lab, selector: str) -> list[str]:
+    """What axe says is wrong with an element: contrast, names, roles, the keyboard."""
+    script = """selector => axe.run(selector, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa']}).then(found =>
+        found.violations.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}: ${node.failureSummary}`)))"""
+    return list(lab.page.evaluate(script, selector))
 
 
 def states(lab: Lab) -> list[str | None]:
@@ -114,13 +130,12 @@ def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab) -
     first = page.inner_text(clock)
     page.wait_for_function("([s, t]) => document.querySelector(s).textContent !== t", arg=[clock, first])
     picture(lab, f"step-{lab.app}-light")
-    if lab.app == "lab":
-        light = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
-        dark(lab)
-        now = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
-        assert light[0] > 0.8 > 0.4 > light[1]
-        assert now[0] < 0.3 < 0.6 < now[1]
-        picture(lab, "step-lab-dark")
+    light = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
+    dark(lab)
+    now = luminance(lab, STEP, "backgroundColor"), luminance(lab, ".durable-nb-title", "color")
+    assert light[0] > 0.8 > 0.4 > light[1]
+    assert now[0] < 0.3 < 0.6 < now[1]
+    picture(lab, f"step-{lab.app}-dark")
     page.click(f"{STEP} summary")
     assert "raise ConnectionError" in page.inner_text(f"{STEP} pre")
     press(lab, "retry")
@@ -174,6 +189,47 @@ def test_the_keyboard_is_enough_for_the_buttons(lab: Lab) -> None:
     assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
 
 
+@only_lab
+def test_a_screen_reader_is_told_what_the_widget_shows(lab: Lab) -> None:
+    page = opened(lab)
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(f"{STEP}[data-tone=wait]")
+    told = re.sub(r"\d+ s", "n s", page.locator(STEP).aria_snapshot())
+    assert told.splitlines() == [
+        '- group "Durable step fetch":',
+        "  - text: fetch",
+        "  - status: attempt 1 of 4 failed",
+        "  - timer: next attempt in n s",
+        '  - button "Retry now"',
+        '  - button "Cancel"',
+        '  - group: "ConnectionError: the service answered 503 (busy)"',
+    ]
+    press(lab, "cancel")
+    lab.wait_done()
+
+
+@only_lab
+@needs_axe
+def test_axe_finds_nothing_wrong_with_widget_badge_and_board_in_light_and_dark(lab: Lab) -> None:
+    page = opened(lab, [*CELLS[:3], "%durable status"])
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(f"{STEP}[data-tone=wait]")
+    light = violations(lab, STEP), violations(lab, ".durable-nb-badge")
+    dark(lab)
+    assert (*light, violations(lab, STEP), violations(lab, ".durable-nb-badge")) == ([], [], [], [])
+    press(lab, "cancel")
+    lab.wait_done()
+    lab.run_cell(3)
+    page.click(".durable-nb-badge >> nth=1")
+    assert violations(lab, ".durable-nb-panel") == []
+    board = ".jp-OutputArea table"
+    page.wait_for_selector(board)
+    in_dark = violations(lab, board)
+    light_again(lab)
+    assert (in_dark, violations(lab, board)) == ([], [])
+
+
 def test_an_interrupted_payment_is_decided_below_its_cell(lab: Lab) -> None:
     decided(lab, "succeeded")
     lab.run_cell(2)
@@ -187,11 +243,21 @@ def test_a_payment_that_is_marked_as_failed_fails(lab: Lab) -> None:
     assert len([output for output in lab.cells()[2]["outputs"] if "ename" in output]) == 1
 
 
-def decided(lab: Lab, button: str) -> None:
+@lab_first
+def test_a_payment_that_may_run_again_runs_once_more(lab: Lab) -> None:
+    decided(lab, "again", body="Path('paid').open('a').write('x')\nif Path('paid').read_text() == 'x': time.sleep(600)")
+    lab.run_cell(2)
+    assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == []
+    assert (lab.bench.root / "paid").read_text() == "xx"
+    lab.restart()
+    lab.run_all()
+    assert (lab.bench.root / "paid").read_text() == "xx"
+
+
+def decided(lab: Lab, button: str, body: str = "Path('paid').write_text('x')\ntime.sleep(600)") -> None:
     """A payment whose kernel was killed, run again and decided by this button."""
     page = opened(lab)
-    pay = "%%durable_step pay --at-most-once\nPath('paid').write_text('x')\ntime.sleep(600)"
-    lab.edit(2, pay)
+    lab.edit(2, f"%%durable_step pay --at-most-once\n{body}")
     lab.command("notebook:run-all-cells", wait=False)
     page.wait_for_selector(".durable-nb-badge[data-state=running]")
     while not (lab.bench.root / "paid").exists():
@@ -239,8 +305,7 @@ def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab
     wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
     page.click(".durable-nb-badge[data-state=replayed] >> nth=3")
     assert re.search(r"saved \d+ ms", page.inner_text(".durable-nb-panel"))
-    if lab.app == "lab":
-        dark(lab)
+    dark(lab)
     picture(lab, f"badge-{lab.app}")
     page.click(".durable-nb-panel button")
     wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "durable")

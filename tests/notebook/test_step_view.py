@@ -141,6 +141,18 @@ def test_nothing_of_ipywidgets_is_loaded_while_nothing_is_shown_live(kernel: Ker
 # --- the widget -----------------------------------------------------------------------------------------------------
 
 
+def test_the_widget_tells_what_has_been_written(kernel: Kernel) -> None:
+    source = "%%durable_step load\nimport numpy, time\ntime.sleep(0.5)\ntable = numpy.random.default_rng().random(40_000_000)"
+    page = live(kernel, source)
+    page.wait_for(lambda state: state["phase"] == "saving" and state["written"] > 1_000_000)
+    seen = page.pending.result().expect_ok()
+    written = [state["written"] for state in page.states()]
+    assert written == sorted(written)
+    assert written[0] == 0
+    assert kinds(seen.outputs) == [["text/html", "text/plain"]]
+    assert seen.durable["bytes"] > 320_000_000
+
+
 def test_the_widget_counts_down_with_the_error_of_the_last_attempt(kernel: Kernel) -> None:
     page = live(kernel, flaky(delay="30s"))
     state = page.wait_for(lambda state: state["phase"] == "waiting")

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BUTTONS, describe, lasting } from "../../durable_nb/widgets/static/steps.js";
+import { BUTTONS, amount, describe, lasting } from "../../durable_nb/widgets/static/steps.js";
 
 const state = (changes = {}) => ({
   run: 1,
@@ -10,6 +10,7 @@ const state = (changes = {}) => ({
   attempt: 1,
   attempts: 3,
   elapsed: 0,
+  written: 0,
   left: null,
   delay: null,
   error: null,
@@ -29,6 +30,27 @@ test("durations are written as people read them", () => {
     "3 min 05 s",
     "2 h 05 min",
     "0.0 s",
+  ]);
+});
+
+test("amounts are written as people read them", () => {
+  assert.deepEqual([0, 999, 1000, 9949, 12_345, 999_600, 800e6, 2.5e15].map(amount), [
+    "0 B",
+    "999 B",
+    "1.0 kB",
+    "9.9 kB",
+    "12 kB",
+    "1.0 MB",
+    "800 MB",
+    "2500 TB",
+  ]);
+});
+
+test("while the checkpoint is written it is told how much has been", () => {
+  const saving = state({ phase: "saving", elapsed: 3, written: 3_400_000, actions: [] });
+  assert.deepEqual([describe(saving, 1).status, describe(saving, 1).clock], [
+    "saving the checkpoint",
+    "4.0 s, 3.4 MB written",
   ]);
 });
 

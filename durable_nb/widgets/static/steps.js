@@ -16,10 +16,11 @@
  * @typedef {object} State
  * @property {number} run tells one run of a cell from the next
  * @property {string} label
- * @property {"running" | "waiting" | "sleeping" | "stopping" | "stuck" | "refused" | "decided"} phase
+ * @property {"running" | "waiting" | "sleeping" | "saving" | "stopping" | "stuck" | "refused" | "decided"} phase
  * @property {number} attempt
  * @property {number} attempts how many may be made
  * @property {number} elapsed seconds that the run had taken when the state was sent
+ * @property {number} written bytes that went to the store since the run began
  * @property {number | null} left seconds to the next attempt when the state was sent
  * @property {number | null} delay seconds that this whole wait takes
  * @property {Failure | null} error of the last attempt
@@ -71,6 +72,22 @@ export function lasting(seconds) {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+/**
+ * @param {number} bytes
+ * @returns {string} `17 B`, `3.4 kB`, `800 MB`
+ */
+export function amount(bytes) {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+}
+
 /**
  * What to show.
  * @param {State} state
@@ -87,6 +104,7 @@ export function describe(state, since) {
     running: [which ? `running ${which}` : "running", elapsed, "busy"],
     waiting: [`attempt ${attempt} of ${attempts} failed`, `next attempt in ${lasting(left)}`, "wait"],
     sleeping: [state.waits, state.left === null ? elapsed : `goes on in ${lasting(left)}`, "wait"],
+    saving: ["saving the checkpoint", elapsed, "busy"],
     stopping: ["stopping", elapsed, "wait"],
     stuck: ["does not react: it is in code that never looks for signals", `stops when that returns (${elapsed})`, "bad"],
     refused: ["needs your decision", "", "bad"],
@@ -97,7 +115,7 @@ export function describe(state, since) {
   return {
     title: state.label,
     status,
-    clock,
+    clock: state.written > 0 && clock ? `${clock}, ${amount(state.written)} written` : clock,
     tone,
     progress: (phase === "waiting" || phase === "sleeping") && delay > 0 ? Math.min(1, 1 - left / delay) : null,
     marks: marksOf(state),
