@@ -102,6 +102,7 @@ class Manager:
 
         _none(arguments)
         store = self._home().store
+        self._session.waiting.load_all()
         done = collect(store, budget_of(self._session.settings))
         megabytes = store_size(store.place) / 1e6
         print(f"{done.records} records and {done.blobs} blobs went; the store has {megabytes:.1f} MB")
@@ -128,6 +129,7 @@ class Manager:
             operations = [op.operation_id for op in view.operations] if view is not None else []
         else:
             operations = [self._operation(home, _one(arguments, "forget STEP | --all"))]
+        self._session.waiting.load_all()
         gone = sum(home.store.journal.forget(home.record.execution_id, operation) for operation in operations)
         print(f"{gone} records removed")
 
