@@ -97,6 +97,7 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
     """Magics that set the session up are applied again, in order: they are cheap, and no checkpoint holds them."""
     for call in magics_of(tree):
         if call.is_session:
+            session.waiting.applying(call.name)
             with session.tee.muted(), capture_output():  # what they print is among the recorded outputs
                 session.shell.run_line_magic(call.name, call.line)
 

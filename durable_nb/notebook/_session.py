@@ -18,7 +18,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ class Session:
         self._past: Past | None = None
         self._location: Location | None = None
         self._world: World | None = None
-        self.waiting = Waiting(self.tracker, self._callbacks, self.warn, self._user_runs, self._is_user_file)
+        self.waiting = Waiting(
+            self.tracker, self._line_magics, self._callbacks, self.warn, self._user_runs, self._is_user_file
+        )
         self.book = InputBook(self.tracker)
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
@@ -480,6 +482,10 @@ class Session:
         return Rollback(self.tracker, self.touched(cell), cell.before, self.home.store.blobs if self.home else None)
 
     # --- values that wait to be loaded -------------------------------------------------------------------------------
+
+    def _line_magics(self) -> Collection[str]:
+        magics: Mapping[str, Any] = self.shell.magics_manager.magics["line"]
+        return magics.keys()
 
     def _callbacks(self) -> list[Any]:
         return [call for calls in self.shell.events.callbacks.values() for call in calls]

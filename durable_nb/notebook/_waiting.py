@@ -31,7 +31,7 @@ import ast
 import builtins
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -144,6 +144,7 @@ class Waiting:
 
     Args:
         tracker: of the namespace.
+        magics: the line magics that there are.
         callbacks: what is registered with IPython's events.
         warn: tells the user something once.
         user_runs: whether a thread or task of the user's runs.
@@ -153,30 +154,32 @@ class Waiting:
     def __init__(
         self,
         tracker: Tracker,
+        magics: Callable[[], Collection[str]],
         callbacks: Callable[[], Iterable[Any]],
         warn: Callable[[str], None],
         user_runs: Callable[[], bool],
         is_user_file: Callable[[str], bool],
     ) -> None:
-        self._tracker, self._callbacks, self._warn = tracker, callbacks, warn
+        self._tracker, self._magics, self._callbacks, self._warn = tracker, magics, callbacks, warn
         self._user_runs, self._is_user_file = user_runs, is_user_file
         self._words: set[str] = set()
         self._armed = False
         """A cell has really run: code may come later that nobody analyses."""
         self._quiet: dict[tuple[str, int], bool] = {}
-        self.open = False
-        """Whether names may wait at all in this session."""
+        self._open: bool | None = None
+        """Whether names may wait in this session; None until the first cell."""
         tracker.on_code = self._note_code
 
     # --- what may wait ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Before the first cell: names may wait unless something has used the namespace already."""
-        self.open = not self._tracker.bindings()
+        if self._open is None:
+            self._open = not self._tracker.bindings()
 
     def decider(self, blobs: BlobStore) -> Callable[[Mapping[str, Any]], bool] | None:
         """Tells of a replayed group whether it may wait; None when none may."""
-        if not self.open or self._strange_callbacks() or self._user_runs():
+        if not self._open or self._strange_callbacks() or self._user_runs():
             return None
         return lambda group: self._may_wait(group, blobs)
 
@@ -190,7 +193,9 @@ class Waiting:
 
     def _is_plain(self, name: str) -> bool:
         """Whether nothing but code of the notebook asks for this name."""
-        return name.isidentifier() and not name.startswith("_") and not hasattr(builtins, name) and name not in _SHELLS
+        if name.startswith("_") or not name.isidentifier() or name in _SHELLS or hasattr(builtins, name):
+            return False
+        return name not in self._magics()  # a line of only this word is a magic when there is no such name
 
     def _strange_callbacks(self) -> bool:
         return any(
@@ -215,10 +220,12 @@ class Waiting:
             tracker.materialise(reads.names)
             if self._armed:
                 tracker.materialise(self._words)
-            if reads.everything is not None or _extends(tree) or not (declares or self._is_discreet(reads)):
+            if reads.everything is not None:
+                tracker.materialise(tracker.promised)
+            if reads.everything is not None or _uses(tree, _EXTENDING) or not (declares or self._is_discreet(reads)):
                 self.load_all()
             self._clear(reads.binds | reads.deletes)
-        if reads.everything is not None and not declares:
+        if (reads.everything is not None and not declares) or _uses(tree, _DEBUGGING):
             self.end()
         return reads
 
@@ -265,13 +272,21 @@ class Waiting:
         """Code that a replay brought back; what it could ask for is loaded with it once a cell has run."""
         found = words_of_code(code)
         self._words |= found.words
-        self.open = self.open and not found.searching
+        if found.searching:
+            self._open = False
+
+    def applying(self, magic: str) -> None:
+        """A magic that sets the session up is about to be applied again."""
+        if magic in _DEBUGGING:
+            self.end()
+        elif magic in _EXTENDING:
+            self.load_all()
 
     def settle(self) -> None:
         """A replay has ended: what it brought back may have words for what waits."""
         if not self._tracker.promised:
             return
-        if not self.open:
+        if not self._open:
             self.load_all()
         elif self._armed:
             self.load(self._words)
@@ -322,18 +337,20 @@ class Waiting:
 
     def end(self) -> None:
         """Nothing waits any more in this session."""
-        self.open = False
+        self._open = False
         self.load_all()
 
 
 _SHELLS = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "display"})
 _EXTENDING = frozenset({"load_ext", "reload_ext", "autoreload", "aimport", "pylab"})
+"""Magics that hand the shell to code of an extension."""
+_DEBUGGING = frozenset({"debug", "pdb"})
+"""Magics after which a person may look at any name from a frame."""
 _ENDING = re.compile(r"\w*\Z")
 
 
-def _extends(tree: ast.Module) -> bool:
-    """Whether a cell loads IPython extensions, which are handed the shell."""
-    return any(call.name in _EXTENDING for call in magics_of(tree))
+def _uses(tree: ast.Module, magics: frozenset[str]) -> bool:
+    return any(call.name in magics for call in magics_of(tree))
 
 
 def _is_quiet_tree(tree: ast.Module) -> bool:
