@@ -52,6 +52,7 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
         names = renamed(manifest["names"], numbers)
         same = {numbers.get(name, name): other for name, other in manifest.get("same", {}).items()}
         missing, standing = split_standing(names, same, session.tracker)
+        session.tracker.materialise([name for group in standing for name in group["names"]])
         blobs = session.home.store.blobs
         may_wait = None if cell.options.at_most_once or at_once else session.waiting.decider(blobs)
         lost = load(
