@@ -65,6 +65,8 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
         bind_results(standing, same, session.tracker)
     except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
         raise CannotReplayError(f"its checkpoint cannot be read ({_one_line(exc)})") from exc
+    if any(name in session.tracker.promised for name in names_of(names)):
+        session.home.store.hold(names["blobs"])
     session.waiting.settle()
     _follow_results(session)
     for part in lost:
