@@ -71,9 +71,10 @@ class Pin:
         text = "".join(f"{address}\n" for address in addresses).encode()
         if not text or self._handle is None:
             return
-        if self._list is None:
-            self._list = self._new_list()
-        os.write(self._list[0], text)
+        with contextlib.suppress(OSError):  # a full disk: what is collected all the same is told when it is missed
+            if self._list is None:
+                self._list = self._new_list()
+            os.write(self._list[0], text)
 
     def _new_list(self) -> tuple[int, Path]:
         self._folder.mkdir(mode=0o700, exist_ok=True)

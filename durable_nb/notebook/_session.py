@@ -498,12 +498,19 @@ class Session:
 
     def lost_value(self, cell: Cell, record: Record, name: str, error: Exception) -> LostValueError:
         """The error of a value that cannot be loaded any more; its cell runs the next time, here and elsewhere."""
-        self.force(cell.identity)
         why = str(error).partition("\n")[0] or type(error).__name__
-        found = LostValueError(name, cell.label, why)
+        if not isinstance(error, MemoryError):  # then the checkpoint is good
+            self.force(cell.identity)
+            try:
+                self._mark_lost(record, why)
+            except (DurableExecutionsError, OSError) as exc:
+                self.warn(f"that the checkpoint of cell {cell.label!r} is damaged could not be recorded: {exc}")
+        return LostValueError(name, cell.label, why)
+
+    def _mark_lost(self, record: Record, why: str) -> None:
         home = self.home
         if home is None or not self.owned(home):
-            return found
+            return
         event = record.event
         details = {**event.details, "runs_again": f"its checkpoint cannot be read: {why}"}
         mark = cell_event(
@@ -514,11 +521,7 @@ class Session:
             attempt=event.attempt,
             details=details,
         )
-        try:
-            self.write(home, [mark])
-        except StoreError as exc:
-            self.warn(f"that the checkpoint of cell {cell.label!r} is damaged could not be recorded: {exc}")
-        return found
+        self.write(home, [mark])
 
     # --- results: Out[n] under the number of this session -----------------------------------------------------------
 

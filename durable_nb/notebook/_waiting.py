@@ -31,6 +31,7 @@ import ast
 import builtins
 import re
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
@@ -218,13 +219,13 @@ class Waiting:
         self._armed = self._armed or not declares
         if tracker.promised:
             tracker.materialise(reads.names)
-            if self._armed:
-                tracker.materialise(self._words)
             if reads.everything is not None:
                 tracker.materialise(tracker.promised)
-            if reads.everything is not None or _uses(tree, _EXTENDING) or not (declares or self._is_discreet(reads)):
-                self.load_all()
             self._clear(reads.binds | reads.deletes)
+            if self._armed:  # not for this cell: what cannot be loaded must not keep it from running
+                self.load(self._words)
+            if not self._open or _uses(tree, _EXTENDING) or not (declares or self._is_discreet(reads)):
+                self.load_all()
         if (reads.everything is not None and not declares) or _uses(tree, _DEBUGGING):
             self.end()
         return reads
@@ -332,13 +333,18 @@ class Waiting:
         if not self._tracker.promised:
             return
         self.load(self._tracker.promised)
-        if not self._user_runs():
+        if threading.current_thread() is threading.main_thread() and not self._user_runs() and not _subshells():
             self._tracker.put_in_order()
 
     def end(self) -> None:
         """Nothing waits any more in this session."""
         self._open = False
         self.load_all()
+
+
+def _subshells() -> bool:
+    """Whether cells may run in other threads."""
+    return any(thread.name.startswith("subshell") for thread in threading.enumerate())
 
 
 _SHELLS = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "display"})

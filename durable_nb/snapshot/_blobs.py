@@ -447,19 +447,21 @@ class FileBlobStore(BlobStore):
             self._verified[address] = facts
             if self._recall().get(address) == facts:
                 return
+            self._recall()[address] = facts
             line = f"{address} {' '.join(map(str, facts))}\n".encode()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(os.path.join(self.root, "verified"), flags, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
-            self._recall()[address] = facts
+            with contextlib.suppress(OSError):  # a full or read-only disk: the blob is verified again next time
+                descriptor = os.open(os.path.join(self.root, "verified"), flags, 0o600)
+                try:
+                    os.write(descriptor, line)
+                finally:
+                    os.close(descriptor)
 
     def _recall(self) -> dict[str, _Facts]:
         if self._remembered is None:
             found: dict[str, _Facts] = {}
-            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.root, "verified")) as lines:
+            path = os.path.join(self.root, "verified")
+            with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as lines:
                 for line in lines:
                     words = line.split()
                     # A line torn by a crash is no evidence: its blob is simply verified again.

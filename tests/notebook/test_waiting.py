@@ -368,6 +368,20 @@ def test_a_blob_that_goes_after_the_replay_is_told_and_its_cell_runs_the_next_ti
         assert verdicts == ["declared", "replayed", "replayed"]
 
 
+def test_a_lost_value_keeps_no_cell_from_running_that_does_not_need_it(bench: Bench, tmp_path: Path) -> None:
+    cells = ["import spy", "def use():\n    return b['k'][7]", "b = {'k': list(range(20_000))}"]
+    spied = made(bench, tmp_path / "log", cells)
+    with Kernel(bench) as kernel:
+        spied.resumed(kernel, cells)
+        for path in blob_files(bench):
+            path.unlink()
+        assert kernel.run("use()").ename == "LostValueError"
+        other = kernel.run("print('other')").expect_ok()
+        assert other.stdout == "other\n"
+        assert kernel.run(cells[2], cell_id="cell-2").expect_ok().verdict == "executed"
+        assert kernel.run("print(use())").stdout == "7\n"
+
+
 def test_the_next_run_all_makes_a_lost_value_again(bench: Bench, tmp_path: Path) -> None:
     cells = ["import spy", "b = {'k': list(range(20_000))}", "c = len(b['k'])"]
     spied = made(bench, tmp_path / "log", cells)
