@@ -14,7 +14,8 @@ far, restored functions included: such a name is loaded at once.
 Everything is loaded when neither bound holds: the analysis gives up (`Reads.everything`), a package is called of which
 it is not known that it leaves the namespace alone, a message reads or runs something by itself (completion and
 inspection load only what their text can mean), code searches the namespace, somebody has registered callbacks with
-IPython, a thread or task of the user's runs. After code that searches, nothing is promised any more in this session.
+IPython, a thread or task of the user's runs. Also before a cell patches a module, since what is loaded later would be
+made by other code. After code that searches, nothing is promised any more in this session.
 
 Results (`Out[3]`) are never promised: IPython keeps them in a dict of its own, and `_`, `_3`, `Out` and the display
 hook all hold the object itself. A result is mostly small; one that *is* the value of a name brings the name with it.
@@ -224,7 +225,8 @@ class Waiting:
             self._clear(reads.binds | reads.deletes)
             if self._armed:  # not for this cell: what cannot be loaded must not keep it from running
                 self.load(self._words)
-            if not self._open or _uses(tree, _EXTENDING) or not (declares or self._is_discreet(reads)):
+            meddles = bool(reads.set_up) or _uses(tree, _EXTENDING) or not (declares or self._is_discreet(reads))
+            if meddles or not self._open:
                 self.load_all()
         if (reads.everything is not None and not declares) or _uses(tree, _DEBUGGING):
             self.end()

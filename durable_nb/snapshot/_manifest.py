@@ -14,6 +14,7 @@ A manifest is a dict of JSON values and `bytes`. Blobs are written first; the ma
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -294,6 +295,17 @@ def load(
     return ProcessState.restore(manifest["process"]) if wanted is None else ()
 
 
+def _quietly(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Load without warnings: a later cell may have chosen to have them as errors."""
+    try:
+        with quiet_warnings():
+            return make()
+    except Warning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+
+
 def _fetcher(
     reader: _Reader,
     group: Mapping[str, Any],
@@ -302,7 +314,7 @@ def _fetcher(
 ) -> Callable[[], dict[str, Any]]:
     def fetch() -> dict[str, Any]:
         try:
-            return reader.group(group, tracker)
+            return _quietly(lambda: reader.group(group, tracker))
         except Exception as exc:
             if on_failure is None:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,10 +19,12 @@ class Counted(MemoryBlobStore):
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
-        self.lost = False
+        self.lost = self.warns = False
 
     def get(self, address: str) -> bytes:
         self.reads += 1
+        if self.warns:
+            warnings.warn("loading is old-fashioned", FutureWarning, stacklevel=2)
         if self.lost:
             raise DamagedBlobError(address)
         return super().get(address)
@@ -168,6 +171,17 @@ def test_a_load_that_fails_says_so_each_time_and_binds_nothing() -> None:
     assert other.tracker.version("a").kind == "missing"
     blobs.lost = False
     assert other.tracker.materialise(["b"]) == ("b",)
+
+
+def test_warnings_that_a_later_cell_has_made_errors_do_not_keep_a_value_away() -> None:
+    blobs = Counted()
+    other = reborn(written("v = [0] * 20_000", blobs=blobs))
+    blobs.warns = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.tracker.materialise(["v"])
+    assert blobs.reads == 2
+    assert len(other["v"]) == 20_000
 
 
 @pytest.mark.parametrize(
