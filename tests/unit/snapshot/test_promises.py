@@ -51,13 +51,13 @@ def there(notebook: Namespace, names: Iterable[str]) -> list[str]:
 
 def test_restoring_many_cells_reads_nothing_and_keeps_every_version() -> None:
     blobs = Counted()
-    notebook = written(*(f"x{n} = [{n}] * 20_000" for n in range(50)), blobs=blobs)
+    notebook = written(*(f"x{n} = [{n}] * 20_000" for n in range(150)), blobs=blobs)
     blobs.reads = 0
     other = reborn(notebook)
     assert blobs.reads == 0
     assert other.tracker.bindings() == {}
-    assert other.tracker.names() == [f"x{n}" for n in range(50)]
-    assert all(other.tracker.version(f"x{n}") == notebook.tracker.version(f"x{n}") for n in range(50))
+    assert other.tracker.names() == [f"x{n}" for n in range(150)]
+    assert all(other.tracker.version(f"x{n}") == notebook.tracker.version(f"x{n}") for n in range(150))
     assert blobs.reads == 0
 
 
