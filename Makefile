@@ -24,7 +24,7 @@ help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' $(MAKEFILE_LIST)
 	@echo "make quick   unit, property and conformance tests only"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   timed benchmarks, beside a baseline in the same run"
+	@echo "make bench   docs/performance.md, from timed benchmarks beside the neighbours"
 	@echo "make soak    everything that takes long: all crash points, many random notebooks"
 	@echo "make fidelity  docs/fidelity.md, from a run of the whole corpus"
 	@echo "make lab     JupyterLab in this environment"
@@ -80,11 +80,14 @@ format: $(STAMPS)/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The parts against the last saved run, then whole notebooks beside the neighbours: docs/performance.md.
 bench: $(STAMPS)/test
-	$(TEST_ENV) $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
+	$(TEST_ENV) DURABLE_NB_BENCH_SCALE=1 $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
+	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.report
 
 soak: $(STAMPS)/test $(STAMPS)/chromium
 	@mkdir -p out && rm -f out/evidence.jsonl
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]" || echo "atheris is not there for this Python: coverage-guided fuzzing is left out"
 	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=$(CURDIR)/out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
 	$(BIN)/python -m tests.crash.report out/evidence.jsonl
 

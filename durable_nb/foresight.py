@@ -22,11 +22,13 @@ from typing import Any, Literal
 
 from durable_nb.exceptions import DurableExecutionsError, ValidationError
 
-__all__ = ["Action", "Foreseen", "cells_of", "foresee"]
+__all__ = ["Action", "Cause", "Foreseen", "cells_of", "foresee"]
 
 Action = Literal["replay", "run", "declare", "ordinary", "decide", "manage"]
 """`declare`: it only declares, and is run in no time. `ordinary`: no durable step. `decide`: an at-most-once step that
 needs a person's decision, where Run All stops. `manage`: a cell of `%durable` lines."""
+
+Cause = Literal["", "new", "changed", "not storable"]
 
 _TOLD_BY_OTHERS = ("PYTEST_CURRENT_TEST", "JPY_PARENT_PID")
 """Variables that would tell the process about another kernel."""
@@ -44,6 +46,8 @@ class Foreseen:
     cell_id: str | None
     label: str
     action: Action
+    cause: Cause = ""
+    """Of a cell that would run: it never did, something has changed, or what it makes cannot be stored."""
     sure: bool = True
     """False when it depends on what an earlier cell makes when it runs."""
     reason: str = ""

@@ -110,7 +110,8 @@ class OperationView:
     def at_most_once(self) -> bool:
         """Whether its body may start only once."""
         options = self.details.get("options")
-        return bool(self.details.get("at_most_once") or (isinstance(options, Mapping) and options.get("at_most_once")))
+        said = (self.details, options if isinstance(options, Mapping) else {}, *(note.details for note in self.notes))
+        return any(bool(facts.get("at_most_once")) for facts in said)
 
     @property
     def decision(self) -> str | None:

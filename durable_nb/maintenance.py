@@ -12,6 +12,8 @@ they are what is left when a journal loses its memory. Nobody else may have the 
 the row that names it a moment later.
 1. Records are pruned: never the last word about an at-most-once step, never anything of an execution that a live
    process holds, never an unfinished handler. The oldest superseded records go first, then the oldest completed cells.
+   The steps of a finished handler are superseded by its end. Its beginning and its end stay for good, since its name is
+   a promise: whoever runs it again gets its result, and nothing runs.
 2. Blobs that no row names are purged when no other process has the store open; else they are *condemned*: moved
    aside, where writers do not look and readers do. A condemned blob that a row names after all is spared; one that has
    been condemned for an hour is purged. A map of a blob that is removed stays valid: the system keeps its pages.
@@ -30,7 +32,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from durable_nb.abc import BlobStore, Lease
-from durable_nb.events import CELL, EventKind, ExecutionRecord, StoredEvent
+from durable_nb.encryption import is_encrypted
+from durable_nb.events import CELL, EventKind, ExecutionRecord, OperationType, StoredEvent
 from durable_nb.exceptions import (
     DamagedBlobError,
     LeaseHeldError,
@@ -196,7 +199,7 @@ def _repair_database(place: Path) -> Iterator[str]:
         for path in (database, log):
             if path.exists():
                 os.link(path, folder / path.name)
-        salvage(database, folder / "reading.db")
+        salvage(database, folder / "reading.db", encrypted=is_encrypted(place))
         os.rename(folder / "reading.db", folder / _SALVAGED)
         _sync(folder)
     kept = counts(folder / _SALVAGED)
@@ -430,9 +433,12 @@ def _going(store: Store, budget: Budget) -> tuple[dict[str, list[int]], tuple[st
     candidates: list[_Candidate] = []
     held: list[str] = []
     for record in store.journal.executions():
-        if record.kind != "notebook":
+        if record.kind == "notebook":
+            found = _candidates(record, list(store.journal.read(record.execution_id)))
+        elif record.status.is_terminal:
+            found = _steps_of_finished(store, record)
+        else:
             continue
-        found = _candidates(record, list(store.journal.read(record.execution_id)))
         if found and not _free(store, record):
             held.append(record.name)
         else:
@@ -482,6 +488,36 @@ def _candidates(record: ExecutionRecord, events: list[StoredEvent]) -> list[_Can
         found.append(_Candidate(newer[event.operation_id], event.at, record.execution_id, stored.sequence, weight))
         newer[event.operation_id] += 1
     return found
+
+
+_ADDRESS = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_ROW_BYTES = 300
+"""What an event without a payload takes in the database, about."""
+
+
+def _steps_of_finished(store: Store, record: ExecutionRecord) -> list[_Candidate]:
+    """What a finished handler no longer needs: everything but its beginning, its end, and at-most-once steps."""
+    events = list(store.journal.read(record.execution_id))
+    once = {stored.event.operation_id for stored in events if stored.event.details.get("at_most_once")}
+    ends = [s for s in events if s.event.type is OperationType.EXECUTION and s.event.kind is not EventKind.STARTED]
+    if not any(stored.trusted for stored in ends):
+        return []  # the row says that it has ended, and rows are not signed
+    at = ends[-1].event.at
+    return [
+        _Candidate(1, at, record.execution_id, stored.sequence, _weight(store, stored))
+        for stored in events
+        if stored.event.type is not OperationType.EXECUTION and stored.event.operation_id not in once
+    ]
+
+
+def _weight(store: Store, stored: StoredEvent) -> int:
+    """Bytes of an event with the blobs that it names; a payload names them as they are called."""
+    payload = stored.event.payload or b""
+    total = _ROW_BYTES + len(payload)
+    for address in set(_ADDRESS.findall(payload)):
+        with contextlib.suppress(MissingBlobError):
+            total += store.blobs.size(address.decode("ascii"))
+    return total
 
 
 @contextlib.contextmanager

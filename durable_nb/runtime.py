@@ -89,10 +89,12 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
         StoreUnreadableError: there is none and `create` is False, or it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
-    from durable_nb.journal import FileMarkers, Pin, SqliteJournal
+    from durable_nb.encryption import cipher_of
+    from durable_nb.journal import EncryptedJournal, FileMarkers, Pin, SqliteJournal
     from durable_nb.journal._filesystem import is_network
-    from durable_nb.snapshot import FileBlobStore
+    from durable_nb.snapshot import EncryptedBlobStore, FileBlobStore
 
+    chosen = settings or Settings.from_environment()
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
     if not create and not database.exists():
@@ -103,14 +105,19 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
             _ignore_in_git(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
-    signer, *trusts = _signers(settings or Settings.from_environment())
+    signer, *trusts = _signers(chosen)
+    cipher = cipher_of(directory, chosen.encryption_key, new=not database.exists())
     try:
         pin = Pin(directory)
     except OSError as exc:
         raise StoreUnreadableError(str(directory), str(exc)) from exc
     try:
-        journal = SqliteJournal(database, signer=signer, trusts=trusts)
-        blobs = FileBlobStore(directory / "blobs", use_maps=not is_network(directory))
+        journal: Journal
+        blobs: BlobStore
+        journal = rows = SqliteJournal(database, signer=signer, trusts=trusts, encrypted=cipher is not None)
+        blobs = files = FileBlobStore(directory / "blobs", use_maps=not is_network(directory))
+        if cipher is not None:
+            journal, blobs = EncryptedJournal(rows, cipher), EncryptedBlobStore(files, cipher)
     except BaseException:
         pin.close()
         raise
@@ -186,7 +193,7 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
         store = default_store()
     elif not isinstance(store, Store):
         store = shared_store(find_store(Settings(store=os.fspath(store)), Path.cwd()))
-    return Driver(store.journal, **options)
+    return Driver(store.journal, markers=store.markers, **options)
 
 
 class Worker:
@@ -204,8 +211,9 @@ class Worker:
         self._stop = threading.Event()
         self._slots = threading.Semaphore(threads)
         self._running: dict[str, threading.Thread] = {}
-        self._failed: set[str] = set()
-        """Executions that this worker cannot drive (an unknown handler): said once, left to others."""
+        self._failed: dict[str, int] = {}
+        """Executions that this worker cannot drive (an unknown handler, a decision that is missing): said once and left
+        alone until something is recorded after this number."""
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -234,7 +242,7 @@ class Worker:
             with self._lock:
                 if record.kind != HANDLER_KIND or record.execution_id in self._running:
                     continue
-                if record.execution_id in self._failed:
+                if self._is_hopeless(record):
                     continue
             if self._stop.is_set() or not self._slots.acquire(blocking=False):
                 break
@@ -252,11 +260,23 @@ class Worker:
             pass  # another process is on it
         except DurableExecutionsError as error:
             logger.error("execution %s cannot be driven: %s", record.name, error)  # noqa: TRY400 - expected: one line
-            self._failed.add(record.execution_id)
+            self._failed[record.execution_id] = self._last(record)
         finally:
             with self._lock:
                 self._running.pop(record.execution_id, None)
             self._slots.release()
+
+    def _is_hopeless(self, record: ExecutionRecord) -> bool:
+        last = self._failed.get(record.execution_id)
+        if last is None:
+            return False
+        if next(iter(self.driver.journal.read(record.execution_id, after=last)), None) is None:
+            return True
+        del self._failed[record.execution_id]
+        return False
+
+    def _last(self, record: ExecutionRecord) -> int:
+        return max((stored.sequence for stored in self.driver.journal.read(record.execution_id)), default=0)
 
     def _join(self) -> None:
         with self._lock:

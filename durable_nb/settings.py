@@ -27,6 +27,9 @@ class Settings:
     key: str | None = None
     """Secret that signs checkpoints; None uses the per-user key."""
 
+    encryption_key: str | None = None
+    """Secret that a new store is encrypted with and an encrypted one opened with; `keyring` is the system's keyring."""
+
     inline_limit: int = 32 * 1024
     """Bytes. A smaller payload stays in the journal row; a larger one becomes a blob."""
 
@@ -50,6 +53,7 @@ class Settings:
             store=env.get("DURABLE_NB_STORE") or None,
             execution=env.get("DURABLE_NB_EXECUTION") or None,
             key=env.get("DURABLE_NB_KEY") or None,
+            encryption_key=env.get("DURABLE_NB_ENCRYPTION_KEY") or None,
             store_limit=env.get("DURABLE_NB_STORE_LIMIT") or None,
             store_days=env.get("DURABLE_NB_STORE_DAYS") or None,
         )

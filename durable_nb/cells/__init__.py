@@ -33,6 +33,7 @@ from durable_nb.cells._magics import MagicCall, as_magic
 from durable_nb.cells._mentions import opens_by_itself
 from durable_nb.cells._modules import Distributions, LocalModules, ModuleState, changed, module_state
 from durable_nb.cells._observe import Observed, Observer
+from durable_nb.cells._only_read import only_read
 from durable_nb.cells._options import (
     StepOptions,
     parse_comment,
@@ -86,6 +87,7 @@ __all__ = [
     "is_session_variable",
     "keyed_digest",
     "module_state",
+    "only_read",
     "opens_by_itself",
     "output_name",
     "parse",

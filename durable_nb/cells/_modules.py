@@ -262,7 +262,7 @@ class Distributions:
         Args:
             packages: module names, dotted or not; those of the standard library and of no distribution give nothing.
         """
-        tops = frozenset(name.partition(".")[0] for name in packages) - sys.stdlib_module_names
+        tops = frozenset(name.partition(".")[0] for name in packages) - sys.stdlib_module_names - {_OURS}
         self._refresh()
         known = self._closures.get(tops)
         if known is None:
@@ -305,6 +305,8 @@ class Distributions:
         known = self._quick.get(top)
         if known is not None:
             return known
+        if _is_made_up(top):
+            return ()
         facts = self._fact(_normalise(top))
         if facts is not None and self._owners is None and _provides(facts[0], top):
             found: tuple[str, ...] = (facts[0],)
@@ -365,6 +367,16 @@ def _top_levels(metadata: importlib.metadata.Distribution) -> set[str]:
         elif path.endswith((".py", ".so", ".pyd")):
             tops.add(path.partition(".")[0])
     return tops
+
+
+def _is_made_up(top: str) -> bool:
+    """Whether a module is only a name that compiled code shares its types under (`_cython_3_1_2`): nobody installed it.
+
+    Asked because the answer of the metadata takes a look at every distribution.
+    """
+    module = sys.modules.get(top)
+    facts = vars(module) if isinstance(module, ModuleType) else {"__file__": top}
+    return not any(facts.get(fact) for fact in ("__file__", "__path__", "__spec__", "__loader__"))
 
 
 def _provides(distribution: str, top: str) -> bool:
@@ -438,6 +450,9 @@ def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> li
     return sorted(names)
 
 
+_INTEGRATIONS = frozenset({("matplotlib", "IPython"), ("matplotlib", "matplotlib_inline")})
+"""Package and who puts functions into it when it is first used: the shell wraps pyplot's at the first figure."""
+
 _KEEP_PLAIN_STATE = frozenset({"matplotlib", "IPython", "ipykernel", "ipywidgets", "traitlets", "tqdm", "comm", "zmq"})
 """Installed packages that keep plain values of their own in public attributes, and change them when they are used."""
 
@@ -450,7 +465,8 @@ def _own_doing(entry: object, package: str) -> bool:
     origin = getattr(value, "__module__", None)
     if not isinstance(origin, str):
         origin = type(value).__module__
-    return origin.partition(".")[0] == package
+    setter = origin.partition(".")[0]
+    return setter == package or (package, setter) in _INTEGRATIONS
 
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, frozenset)

@@ -25,10 +25,12 @@ def ls(
     json_output: AsJson = False,
 ) -> int:
     """List the executions in a store: notebooks and durable functions."""
-    from durable_nb.cli._format import as_json
+    from durable_nb.cli._format import as_json, size
     from durable_nb.cli._places import opened
     from durable_nb.cli._tables import console, execution_json, executions_table
     from durable_nb.history import History
+    from durable_nb.maintenance import store_size
+    from durable_nb.settings import Settings
 
     with opened(store, notebook) as place:
         # Every store has a place for sessions without a name; it says nothing while it is empty.
@@ -37,6 +39,8 @@ def ls(
             sys.stdout.write(as_json([execution_json(view) for view in views]) + "\n")
         elif views:
             console().print(executions_table(views))
+            limit = Settings.from_environment().store_limit
+            sys.stdout.write(f"{place.place} has {size(store_size(place.place))}{f' of {limit}' if limit else ''}\n")
         else:
             sys.stdout.write(f"nothing has run in {place.place} yet\n")
     return 0

@@ -11,7 +11,8 @@ import typer
 from durable_nb.cli._options import EXECUTION_HELP, StoreOption
 
 if TYPE_CHECKING:
-    from durable_nb.history import OperationView
+    from durable_nb.history import ExecutionView, OperationView
+    from durable_nb.runtime import Store
 
 __all__ = ["register", "resolve"]
 
@@ -36,38 +37,56 @@ def resolve(
     again: Annotated[bool, typer.Option("--again", help="Run it once more.")] = False,
     succeeded: Annotated[bool, typer.Option("--succeeded", help="It happened, though nobody recorded it.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="It did not happen.")] = False,
+    result: Annotated[
+        str | None, typer.Option("--result", metavar="JSON", help="With --succeeded: what a handler's step returned.")
+    ] = None,
 ) -> int:
     """Decide how an at-most-once step goes on that was interrupted, or was done with other inputs."""
     from durable_nb.cli._exit import Complaint
+    from durable_nb.cli._handlers import json_argument
     from durable_nb.cli._places import find_execution, opened, owned
-    from durable_nb.events import Event, EventKind
     from durable_nb.history import History
+    from durable_nb.sdk._once import resolve as resolve_step
 
     given = {"keep": keep, "again": again, "succeeded": succeeded, "failed": failed}
     decisions = [decision for decision, is_given in given.items() if is_given]
     if len(decisions) != 1:
         raise Complaint("say one of --keep, --again, --succeeded, --failed")
     decision = decisions[0]
+    value = ... if result is None else json_argument(result, "--result")
     with opened(store, execution) as place:
         view = find_execution(History(place.journal), execution)
-        found = [op for op in view.operations if op.name == step and op.at_most_once]
-        if not found:
-            raise Complaint(f"{view.name} has no at-most-once step {step!r} that was started")
-        op = found[-1]
-        _check(op, decision)
-        note = Event(
-            operation_id=op.operation_id,
-            kind=EventKind.NOTE,
-            type=op.type,
-            sub_type=op.sub_type,
-            name=op.name,
-            at=time.time(),
-            details={"decision": decision},
-        )
-        with owned(place.journal, view) as lease:
-            place.journal.append(view.record.execution_id, [note], lease=lease)
-    sys.stdout.write(f"{step}: {_MEANS[decision]}\n")
+        found = [op for op in view.operations if op.name == step and op.at_most_once and op.is_cell]
+        if found:
+            if result is not None:
+                raise Complaint("--result is for steps of handlers: a cell's step has names, not one result")
+            _resolve_cell(place, view, found[-1], decision)
+            meaning = _MEANS[decision]
+        else:
+            with owned(place.journal, view) as lease:
+                meaning = resolve_step(
+                    place.journal, view.record.execution_id, step, decision, lease=lease, result=value
+                )
+    sys.stdout.write(f"{step}: {meaning}\n")
     return 0
+
+
+def _resolve_cell(place: Store, view: ExecutionView, op: OperationView, decision: str) -> None:
+    from durable_nb.cli._places import owned
+    from durable_nb.events import Event, EventKind
+
+    _check(op, decision)
+    note = Event(
+        operation_id=op.operation_id,
+        kind=EventKind.NOTE,
+        type=op.type,
+        sub_type=op.sub_type,
+        name=op.name,
+        at=time.time(),
+        details={"decision": decision},
+    )
+    with owned(place.journal, view) as lease:
+        place.journal.append(view.record.execution_id, [note], lease=lease)
 
 
 def _check(op: OperationView, decision: str) -> None:

@@ -1,5 +1,6 @@
 """Where executions are recorded: a port (`durable_nb.abc.Journal`) and its backends."""
 
+from durable_nb.journal._encrypted import EncryptedJournal
 from durable_nb.journal._markers import FileMarkers
 from durable_nb.journal._memory import MemoryJournal
 from durable_nb.journal._pin import Pin, held_blobs
@@ -8,6 +9,7 @@ from durable_nb.journal._sqlite import SqliteJournal
 from durable_nb.journal._wrapper import JournalWrapper
 
 __all__ = [
+    "EncryptedJournal",
     "FileMarkers",
     "JournalWrapper",
     "MemoryJournal",

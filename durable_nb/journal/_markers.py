@@ -29,6 +29,8 @@ class FileMarkers(Markers):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
+        self._folder_is_kept = False
+        """Whether the folder's own name is known to be on disk: another process may have made it and not synced it."""
 
     def _path(self, execution: str, name: str) -> Path:
         digest = hashlib.blake2b(f"{len(execution)}:{execution}{name}".encode(), digest_size=20).hexdigest()
@@ -56,6 +58,7 @@ class FileMarkers(Markers):
     def _make_folder(self) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
+            self._folder_is_kept = False
             self._sync_folder()
 
     def read(self, execution: str, name: str) -> Mapping[str, Any] | None:
@@ -77,12 +80,13 @@ class FileMarkers(Markers):
             self._sync_folder()
 
     def _sync_folder(self) -> None:
-        for folder in (self._folder, self._folder.parent):
+        for folder in (self._folder,) if self._folder_is_kept else (self._folder, self._folder.parent):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+        self._folder_is_kept = True
 
 
 def _facts(path: Path) -> dict[str, Any] | None:

@@ -52,15 +52,15 @@ def counts(place: str | os.PathLike[str]) -> Salvage:
     return Salvage(*found)
 
 
-def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str]) -> None:
-    """Copy what can be read of a damaged database into a new journal.
+def salvage(damaged: str | os.PathLike[str], fresh: str | os.PathLike[str], *, encrypted: bool = False) -> None:
+    """Copy what can be read of a damaged database into a new journal, of the same kind.
 
     Raises:
         StoreError: there is a file where the new one is to be.
     """
     if Path(fresh).exists():
         raise StoreError(f"{fresh} exists already")
-    journal = SqliteJournal(fresh)
+    journal = SqliteJournal(fresh, encrypted=encrypted)
     try:
         with journal.transaction() as db:
             _copy(Path(damaged), db)
@@ -76,7 +76,7 @@ def _copy(damaged: Path, db: sqlite3.Connection) -> None:
             for row in _rows(old, table, columns, order):
                 # A row that breaks a constraint (an event of an execution that is lost) is not kept.
                 with contextlib.suppress(sqlite3.IntegrityError):
-                    db.execute(insert, row)
+                    db.execute(insert, [_storable(value) for value in row])
     db.execute(
         "UPDATE executions SET last_sequence = max(last_sequence, coalesce("
         "(SELECT max(sequence) FROM events WHERE events.execution_id = executions.execution_id), 0))"
@@ -94,6 +94,16 @@ def _rows(old: sqlite3.Connection, table: str, columns: list[str], order: str) -
         except sqlite3.Error:
             continue
         return
+
+
+def _storable(value: Any) -> Any:
+    """Text that is no text (its bytes were damaged) is kept as the bytes that it was read as."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogateescape")
+    return value
 
 
 def _reader(place: Path) -> sqlite3.Connection:

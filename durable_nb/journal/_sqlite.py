@@ -43,6 +43,7 @@ from durable_nb.journal._sql import migrations, queries
 __all__ = ["SqliteJournal"]
 
 _APPLICATION_ID = 0x64757262  # "durb": tells our file from any other SQLite database
+_ENCRYPTED_ID = 0x64757265  # "dure": ours, with sealed rows; an open one in its place would write what must not be read
 _BUSY_SECONDS = 30.0
 _Q = queries("sqlite")
 
@@ -89,6 +90,7 @@ class SqliteJournal(Journal):
         place: the database file; its folder is created with mode 0700.
         signer: makes the message authentication code of each row; without it rows are neither signed nor checked.
         trusts: signers of other keys whose rows are believed too.
+        encrypted: whether rows are sealed (by `EncryptedJournal` above); a file of the other kind is refused.
 
     Raises:
         StoreUnreadableError: the file is no database of ours, is damaged, or cannot be opened.
@@ -96,9 +98,15 @@ class SqliteJournal(Journal):
     """
 
     def __init__(
-        self, place: str | os.PathLike[str], *, signer: Signer | None = None, trusts: Iterable[Signer] = ()
+        self,
+        place: str | os.PathLike[str],
+        *,
+        signer: Signer | None = None,
+        trusts: Iterable[Signer] = (),
+        encrypted: bool = False,
     ) -> None:
         self._place = Path(place)
+        self._application_id = _ENCRYPTED_ID if encrypted else _APPLICATION_ID
         self._signer = signer
         self._signers = () if signer is None else (signer, *trusts)
         self._pid = os.getpid()
@@ -153,7 +161,10 @@ class SqliteJournal(Journal):
                 for statement in _statements(script):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number}")
-            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            if version == 0:
+                db.execute(f"PRAGMA application_id = {self._application_id}")
+            else:
+                self._check_ours(db)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -161,8 +172,16 @@ class SqliteJournal(Journal):
             raise
 
     def _check_ours(self, db: sqlite3.Connection) -> None:
-        if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-            raise StoreUnreadableError(str(self._place), "it is a database of another program")
+        found = db.execute("PRAGMA application_id").fetchone()[0]
+        if found == self._application_id:
+            return
+        raise StoreUnreadableError(
+            str(self._place),
+            {
+                _ENCRYPTED_ID: "it is encrypted, and the file 'encrypted' beside it, which holds the salt, is missing",
+                _APPLICATION_ID: "it is not encrypted, and the file 'encrypted' beside it says that it is",
+            }.get(found, "it is a database of another program"),
+        )
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

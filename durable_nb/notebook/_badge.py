@@ -73,6 +73,15 @@ class Badges:
         now = {"id": cell_id, "state": "running", "attempt": cell.attempt, "actions": actions}
         self._tell({**before, **_facts(cell), **now})
 
+    def waits(self, cell: Cell, text: str) -> None:
+        """A durable call inside the cell waits, for what `text` says; empty: it goes on. From any thread."""
+        cell_id = cell.request.cell_id
+        if cell_id is None or cell.report is not None:
+            return
+        actions = ["cancel"] if cell.view is not None else []
+        now = {"id": cell_id, "state": "waiting" if text else "running", "attempt": cell.attempt, "actions": actions}
+        self._tell({**self._cells.get(cell_id, {}), **_facts(cell), **now, "reason": text})
+
     def ended(self, cell: Cell) -> None:
         """The cell has ended."""
         cell_id, report = cell.request.cell_id, cell.report
@@ -186,7 +195,14 @@ class Badges:
             return
         rows = foresee(notebook.path, cells, every_cell=self._session.every_cell or None)
         told = [
-            {"id": row.cell_id, "action": row.action, "sure": row.sure, "reason": row.reason, "seconds": row.seconds}
+            {
+                "id": row.cell_id,
+                "action": row.action,
+                "cause": row.cause,
+                "sure": row.sure,
+                "reason": row.reason,
+                "seconds": row.seconds,
+            }
             for row in rows
         ]
         self._send({"kind": "plan", "rows": told})

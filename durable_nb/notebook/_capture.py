@@ -338,9 +338,18 @@ class Tee:
             metadata=dict(metadata) if metadata else None,
         )
 
-    def show(self, kind: str, content: Mapping[str, Any], parent: Any) -> None:
-        """Send an output of our own: shown in the cell, no part of what is recorded. From any thread."""
+    def show(self, kind: str, content: Mapping[str, Any], parent: Any, *, recorded: bool = False) -> None:
+        """Send an output of our own, from any thread: shown in the cell, and no part of what is recorded unless asked.
+
+        What is recorded has no display id: nothing that is given back is updated.
+        """
         kernel = self._kernel
+        if kind == "display_data":
+            flush()  # what was printed before stands above
+        if recorded:
+            with self._lock:
+                if self._outputs is not None and parent.get("header", {}).get("msg_id") == self._parent:
+                    self._outputs.add(kind, {"data": content["data"], "metadata": content["metadata"]})
         ident = kernel.topic(kind) if hasattr(kernel, "topic") else kind.encode()
         self._original(kernel.iopub_socket, kind, dict(content), parent=parent, ident=ident)
 

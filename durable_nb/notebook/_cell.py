@@ -83,6 +83,8 @@ class Cell:
     inputs: Inputs = field(default_factory=Inputs)
     dirty: tuple[str, ...] = ()
     """Names it may read that a failed cell left behind."""
+    spared: frozenset[str] = frozenset()
+    """Arrays that it only computes from: they need no look when it ends."""
     before: Any = None
     threads_before: Any = None
     modules_before: Any = None
@@ -117,6 +119,10 @@ class Cell:
     """Names that its run bound or changed."""
     inside: str = ""
     """The parent that durable calls made in it are recorded under."""
+    waits: dict[str, Any] = field(default_factory=dict)
+    """Durable calls inside it that wait now, by operation (`sdk.state.Waiting`)."""
+    task: Any = None
+    """The task of its body, when it awaits."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 

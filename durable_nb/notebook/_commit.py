@@ -215,6 +215,8 @@ class Committer:
         saved = save(delta, home.store.blobs, inline_limit=session.settings.inline_limit)
         if saved["problems"]:
             first = saved["problems"][0]
+            refused = [group["names"] for group in saved["groups"] if "segments" not in group]
+            session.tracker.made_again(name for names in refused for name in names)
             raise NotStorableError(first["name"], first["type"], first["path"], first["why"])
         manifest["names"] = saved
         damaged = home.store.blobs.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.abc import Lease
@@ -19,10 +20,21 @@ class LazyContext:
         execution_id: the notebook's execution.
         lease: that this kernel holds on it.
         parent: id of the operation that the cell's durable calls are recorded under.
+        on_wait: told of calls that wait, from any thread.
+        on_event: told of whatever is recorded, from any thread.
     """
 
-    def __init__(self, store: Store, execution_id: str, lease: Lease | None, parent: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        execution_id: str,
+        lease: Lease | None,
+        parent: str,
+        on_wait: Callable[[Any], None] | None = None,
+        on_event: Callable[[Any], None] | None = None,
+    ) -> None:
         self._store, self._execution_id, self._lease, self._parent = store, execution_id, lease, parent
+        self._on_wait, self._on_event = on_wait, on_event
         self._made: CellContext | None = None
 
     def _context(self) -> CellContext:
@@ -36,7 +48,10 @@ class LazyContext:
                 self._lease,
                 self._parent,
                 blobs=self._store.blobs,
+                markers=self._store.markers,
                 on_progress=BatchBars(),
+                on_wait=self._on_wait,
+                on_event=self._on_event,
             )
         return self._made
 

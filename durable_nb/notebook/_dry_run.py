@@ -40,11 +40,12 @@ from durable_nb.cells import (
     session_magic,
 )
 from durable_nb.events import EventKind
+from durable_nb.foresight import Cause
 from durable_nb.notebook._cell import Cell, Report
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._inputs import InputBook
 from durable_nb.notebook._magics import DurableMagics
-from durable_nb.notebook._plan import Plan, Planner
+from durable_nb.notebook._plan import NEVER_RAN, Plan, Planner
 from durable_nb.notebook._records import Record
 from durable_nb.notebook._session import Session
 from durable_nb.notebook._shell import ShellHooks, only_manages
@@ -168,7 +169,7 @@ class DryHooks(ShellHooks):
         waits = self._only_unknown(cell, plan)
         self._leave_out(cell, plan)
         if self.session.is_new:  # nothing has ever run: there is nothing to decide
-            self.row = {"action": "run", "reason": self._why(cell)}
+            self.row = {"action": "run", "cause": "new", "reason": self._why(cell)}
             cell.report = Report("not_durable", plan.reason)
             return False
         self.row = {
@@ -189,11 +190,12 @@ class DryHooks(ShellHooks):
             reason = plan.reason if plan.kind == "declare" else "it only declares"
             self.row = {"action": "declare", "reason": reason}
             return raised
-        unknown = self._only_unknown(cell, plan)
+        unknown, cause = self._only_unknown(cell, plan), self._cause(cell, plan)
         self._leave_out(cell, plan)
         record = plan.record
         self.row = {
             "action": "run" if cell.managed else "ordinary",
+            "cause": cause,
             "sure": not unknown,
             "reason": _reason(unknown) if unknown else self._why(cell),
             "difference": [] if unknown else list(plan.difference),
@@ -201,6 +203,15 @@ class DryHooks(ShellHooks):
         }
         cell.report = Report("not_durable", plan.reason)
         return False
+
+    def _cause(self, cell: Cell, plan: Plan) -> Cause:
+        record = plan.record
+        if not cell.managed or cell.options.mode == "always":
+            return ""
+        if record is None:
+            return "new" if plan.reason in (NEVER_RAN, "there is no store") else "changed"
+        again = record.runs_again is not None and self.session.planner.differs(cell, record) is None
+        return "not storable" if again else "changed"
 
     def _why(self, cell: Cell) -> str:
         return cell.reason if self.session.home is not None else (self.session.no_home or cell.reason)
@@ -325,7 +336,7 @@ def _row(number: int, cell: Mapping[str, Any], found: Mapping[str, Any], label: 
     lines = [line.strip() for line in str(cell["source"]).splitlines()]
     first = next((line for line in lines if line and not line.startswith("#")), "(empty cell)")
     if not found:  # IPython had an error to show before the cell would have run
-        found = {"action": "run", "reason": "it is not valid Python, and will fail"}
+        found = {"action": "run", "cause": "new", "reason": "it is not valid Python, and will fail"}
         label = first
     elif found.get("action") == "manage" or not label:
         label = first

@@ -11,10 +11,11 @@ from durable_nb.history import History, OperationView, first_line
 from durable_nb.notebook._cell import Cell
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._once import DECISIONS
-from durable_nb.notebook._text import clock, duration, table
+from durable_nb.notebook._text import clock, duration, size, table
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
+    from durable_nb.sdk._once import Begun
 
 
 class Manager:
@@ -30,7 +31,7 @@ class Manager:
         from durable_nb.notebook._board_view import show_board
 
         self._session.open()
-        show_board(self._session, " ".join(arguments) or None, self._where())
+        show_board(self._session, " ".join(arguments) or None, f"{self._where()}{self._size()}")
 
     def do_plan(self, arguments: Sequence[str]) -> None:
         """What Run All would do on a fresh kernel, as the notebook was last saved."""
@@ -104,8 +105,8 @@ class Manager:
         store = self._home().store
         self._session.waiting.load_all()
         done = collect(store, budget_of(self._session.settings))
-        megabytes = store_size(store.place) / 1e6
-        print(f"{done.records} records and {done.blobs} blobs went; the store has {megabytes:.1f} MB")
+        now = size(store_size(store.place))
+        print(f"{done.records} records and {done.blobs} blobs went; the store has {now}")
         if done.waiting:
             print(f"{done.waiting} blobs go when no other process has the store open, or in an hour")
 
@@ -141,8 +142,23 @@ class Manager:
             raise ValidationError(
                 "usage: %durable resolve NAME " + " | ".join(f"--{decision}" for decision in DECISIONS)
             )
-        self._home()
+        home = self._home()
+        if any(one.name == names[0] for one in self._begun_inside(home)):
+            if not home.ownership.ensure():
+                raise ValidationError(f"{home.record.name} is in use by {home.ownership.holder}: decide there")
+            from durable_nb.sdk._once import resolve
+
+            lease = home.ownership.lease
+            means = resolve(home.store.journal, home.record.execution_id, names[0], decisions[0], lease=lease)
+            print(f"{names[0]!r}: {means}")
+            return
         print(self._session.decide(names[0], decisions[0]))
+
+    def _begun_inside(self, home: Home) -> list[Begun]:
+        """At-most-once `context.step`s inside cells that wait for a decision."""
+        from durable_nb.sdk._once import undecided
+
+        return undecided(home.store.journal, home.record.execution_id)
 
     def do_use(self, arguments: Sequence[str]) -> None:
         """Write to the execution of this name from now on."""
@@ -171,6 +187,16 @@ class Manager:
         place, here = home.store.place, Path.cwd()
         shown = place.relative_to(here) if place.is_relative_to(here) else place
         return f"{home.record.name} in {shown} (named by {home.named_by}){held}"
+
+    def _size(self) -> str:
+        """What the store takes, beside its limit where there is one."""
+        home = self._session.home
+        if home is None:
+            return ""
+        from durable_nb.maintenance import store_size
+
+        limit = self._session.settings.store_limit
+        return f"; the store has {size(store_size(home.store.place))}{f' of {limit}' if limit else ''}"
 
     def _home(self) -> Home:
         self._session.open()

@@ -40,6 +40,8 @@ _NAMELESS = (
 
 _BLIND = "step {name!r} is at most once, and whether it was started cannot be known: no store could be opened"
 
+NEVER_RAN = "there is no checkpoint of it yet"
+
 _HISTORY = 50
 """How many past records of one cell are tried: editing back and forth still hits."""
 
@@ -117,7 +119,7 @@ class Planner:
     def _never_ran(self, cell: Cell) -> Plan:
         source = self._last_source(cell)
         if source is None or source == cell.request.body:
-            return Plan("run", "there is no checkpoint of it yet")
+            return Plan("run", NEVER_RAN)
         return Plan("run", "its source was edited", difference=source_diff(source, cell.request.body))
 
     def differs(self, cell: Cell, record: Record) -> Difference | None:

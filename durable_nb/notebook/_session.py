@@ -14,6 +14,7 @@ makes the cell *not durable*; it never fails the user's cell.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import sys
 import time
@@ -30,6 +31,7 @@ from durable_nb.cells import (
     digest,
     fingerprint,
     identity,
+    only_read,
     opens_by_itself,
 )
 from durable_nb.events import EventKind
@@ -49,6 +51,7 @@ from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import result_index
 from durable_nb.notebook._rollback import Rollback
+from durable_nb.notebook._spared import spared
 from durable_nb.notebook._waiting import Waiting
 from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
@@ -103,6 +106,8 @@ class Session:
         """The cell that runs now."""
         self.changed: Callable[[], None] | None = None
         """Called when a cell begins, is tried again or ends, while a board is shown."""
+        self.waits: Callable[[Cell, str], None] | None = None
+        """Called when a cell's durable calls come to a wait, with what for, and when they go on."""
         self.home: Home | None = None
         self.no_home: str | None = None
         self._use: str | None = None
@@ -250,6 +255,7 @@ class Session:
         assert cell.reads is not None
         read = self.tracker.bindings() if cell.reads.everything is not None else cell.reads.names
         cell.dirty = tuple(sorted(name for name in read if self.tracker.version(name).kind == "dirty"))
+        cell.spared = spared(only_read(cell.tree), cell.reads, self.tracker)
         cell.before = self.tracker.before(self.touched(cell))
         cell.threads_before = running_work()
         self._record_start(cell, plan)
@@ -277,8 +283,24 @@ class Session:
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
         parent = cell.inside = children_of(cell.operation, cell.inputs)
-        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent)
+        told = (functools.partial(self._told_of_wait, cell), self._told_of_event)
+        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent, *told)
         cell.leave_context = enter_cell(cell.context)
+
+    def _told_of_wait(self, cell: Cell, waiting: Any) -> None:
+        """A durable call of the cell waits; from any thread."""
+        from durable_nb.notebook._waits_view import show_wait
+
+        try:
+            show_wait(self, cell, waiting)
+            self._told_of_event(None)
+        except Exception as exc:  # noqa: BLE001 - our own fault never costs the user's cell anything
+            self.fault(None, exc)
+
+    def _told_of_event(self, _event: Any) -> None:
+        """Something was recorded in a cell; from any thread."""
+        if self.changed is not None:
+            self.changed()
 
     def leave(self, cell: Cell) -> None:
         """The cell's statements have ended: its context ends with them."""
@@ -301,7 +323,7 @@ class Session:
         names = set(reads.names | reads.binds)
         if keepers:
             names.update(name for name, value in self.tracker.bindings().items() if _package_of(value) in keepers)
-        return frozenset(names)
+        return frozenset(names) - cell.spared
 
     def _record_start(self, cell: Cell, plan: Plan) -> None:
         home = self.home

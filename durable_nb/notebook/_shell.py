@@ -76,6 +76,7 @@ class ShellHooks:
         for name in _LOOKING:
             setattr(self.kernel, name, getattr(self, name))
         self._badges.install()
+        self.session.waits = self._badges.waits
 
     def remove(self) -> None:
         """Take them away."""
@@ -85,6 +86,7 @@ class ShellHooks:
             self.kernel.__dict__.pop(name, None)
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
+        self.session.waits = None
         self._badges.remove()
 
     def getpass(self, *args: Any, **keywords: Any) -> Any:
@@ -382,8 +384,8 @@ class ShellHooks:
             return await run()
         session.tee.begin(message_id(cell.request.parent))
         self._tell(self._badges.started, cell)
+        run = _watched(cell, run)
         if view is not None:
-            run = view.watched(run)
             view.running()
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
@@ -479,6 +481,22 @@ class ShellHooks:
         self._tell(self._badges.started, cell)
         session.attempt_started(cell, plan)
         return True
+
+
+def _watched(cell: Cell, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    """The body, during which the Cancel button of the cell's view interrupts; the view may come while it runs."""
+
+    async def body() -> bool:
+        cell.task = asyncio.current_task() if cell.request.in_loop else None
+        if cell.view is not None:
+            cell.view.enter_body()
+        try:
+            return await run()
+        finally:
+            if cell.view is not None:
+                cell.view.leave_body()
+
+    return body
 
 
 async def _wait(cell: Cell, due: float, error: BaseException | None) -> None:

@@ -1,5 +1,8 @@
 """A step as its cell shows it: live while it runs, a line of plain HTML in the end.
 
+Marked cells and those that may be tried again have such a line; so has a cell whose durable calls wait, from the moment
+in which it comes to the first of them (`_waits_view.py`).
+
 Three displays, chosen by who looks:
 
 - nobody (no cell id in the request: a runner): the final line alone, at once;
@@ -8,7 +11,8 @@ Three displays, chosen by who looks:
   that no saved notebook holds a widget without a kernel.
 
 The final line depends on the cell's source only (`durable_nb.widgets.final`) and always comes first, so all of these
-leave the same outputs. It is not recorded with the checkpoint: a replay shows it afresh.
+leave the same outputs. It is not recorded with the checkpoint: a replay shows it afresh. (That of a cell that waits is
+an output like others, recorded at its place: only the run can tell that the cell waits.)
 
 A press of a button arrives in another thread (`_buttons.py`). It may end a wait, or send SIGINT to the main thread:
 only while a body runs, which a lock guards, so that a press that comes too late interrupts nothing of ours.
@@ -23,7 +27,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.exceptions import DurableExecutionsError
@@ -43,6 +47,9 @@ _runs = itertools.count(1)
 _QUICK = 0.3
 """Seconds. A step that is done sooner shows no widget: it would only flicker, and costs the page more than the step."""
 
+LIVE = {"durable_nb": {"live": True}}
+"""Metadata of a live display. Our front end part leaves the widget out when the notebook is saved meanwhile."""
+
 _PATIENCE = 3.0
 """Seconds after which a body that was told to stop is said not to react."""
 
@@ -54,16 +61,25 @@ _DECIDED = {
 }
 
 
+_UNDECIDED = {
+    "interrupted": "Interrupted, and not decided yet: it may have happened.",
+    "changed": "Done, but with other inputs: not decided yet.",
+    "failed": "It counts as failed.",
+}
+"""What stays in the notebook while nobody has decided; no times, as ever."""
+
+
 def shows_status(cell: Cell) -> bool:
     """Whether the cell leaves a status line: marked cells and those that may be tried again, unless they are quiet."""
     options = cell.options
     return cell.managed and not options.quiet and (cell.request.marked or options.retries)
 
 
-def facts_of(cell: Cell) -> StepFacts:
+def facts_of(cell: Cell, *, waits: bool = False) -> StepFacts:
     """What the source says."""
     options = cell.options
     return StepFacts(
+        waits=waits,
         label=cell.label,
         named=bool(options.name),
         attempts=_attempts_asked(cell),
@@ -96,19 +112,30 @@ def view_of(session: Session, cell: Cell, backoff: Backoff | None) -> StepView |
     return StepView(session, cell, backoff.max_attempts if backoff is not None else 1)
 
 
-def _publish(session: Session, cell: Cell, data: dict[str, Any], display_id: str = "", *, update: bool = False) -> None:
-    content: dict[str, Any] = {"data": data, "metadata": {}}
+def _publish(
+    session: Session,
+    cell: Cell,
+    data: dict[str, Any],
+    display_id: str = "",
+    *,
+    update: bool = False,
+    recorded: bool = False,
+    live: bool = False,
+) -> None:
+    content: dict[str, Any] = {"data": data, "metadata": LIVE if live else {}}
     if display_id:
         content["transient"] = {"display_id": display_id}
-    session.tee.show("update_display_data" if update else "display_data", content, cell.request.parent)
+    kind = "update_display_data" if update else "display_data"
+    session.tee.show(kind, content, cell.request.parent, recorded=recorded)
 
 
 class StepView:
     """The view of one run of a step; without a cell id it is the final line, and all else does nothing."""
 
-    def __init__(self, session: Session, cell: Cell, attempts: int) -> None:
+    def __init__(self, session: Session, cell: Cell, attempts: int, *, waits: bool = False) -> None:
         self._session, self._cell = session, cell
-        self._final = step_bundle(facts_of(cell))
+        self._final = step_bundle(facts_of(cell, waits=waits))
+        self._recorded = waits
         self._display_id = ""
         self._widget: StepWidget | None = None
         self._showing = threading.RLock()
@@ -120,6 +147,8 @@ class StepView:
         self._task: asyncio.Task[Any] | None = None
         self.wake = threading.Event()
         """Ends a wait between attempts."""
+        self.go_on: Callable[[], None] = lambda: None
+        """Ends the wait of a durable call."""
         self.cancelled = False
         self.anew = False
         self.live = cell.request.cell_id is not None
@@ -133,6 +162,7 @@ class StepView:
             "left": None,
             "delay": None,
             "error": None,
+            "waits": "",
             "remark": "",
             "actions": ["cancel"],
         }
@@ -143,7 +173,7 @@ class StepView:
         """Show the final line; when somebody looks and the step takes a while, the widget in its place."""
         if self.live:
             self._display_id = uuid.uuid4().hex
-        _publish(self._session, self._cell, dict(self._final), self._display_id)
+        _publish(self._session, self._cell, dict(self._final), self._display_id, recorded=self._recorded)
         self._soon()
 
     def shown_again(self) -> None:
@@ -172,7 +202,7 @@ class StepView:
                 self._session.buttons.listen(key, self._on_press)
                 self._widget = StepWidget(key, self._stamped(), self._final)
             self._visible = True
-            _publish(self._session, self._cell, self._widget.bundle(), self._display_id, update=True)
+            _publish(self._session, self._cell, self._widget.bundle(), self._display_id, update=True, live=True)
 
     def close(self) -> None:
         """Exchange the widget for the final line."""
@@ -248,22 +278,29 @@ class StepView:
             "traceback": "".join([*info.traceback, *traceback.format_exception_only(error)]).strip(),
         }
 
-    def watched(self, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
-        """The body, during which Cancel interrupts."""
+    def waits(self, text: str, due: float | None, actions: list[str]) -> None:
+        """The body has come to a durable call that waits.
 
-        async def body() -> bool:
-            with self._lock:
-                self._in_body = True
-                if self._cell.request.in_loop:
-                    self._task = asyncio.current_task()
-            try:
-                return await run()
-            finally:
-                self._leave_body()
+        Args:
+            text: for what.
+            due: when it goes on by itself, if it does.
+            actions: what may be done about it.
+        """
+        left = None if due is None else max(due - time.time(), 0.0)
+        self._set(phase="sleeping", waits=text, left=left, delay=left, actions=actions)
+        self._appear()
 
-        return body
+    def goes_on(self) -> None:
+        """The body waits no more."""
+        self._set(phase="running", waits="", left=None, delay=None, actions=["cancel"])
 
-    def _leave_body(self) -> None:
+    def enter_body(self) -> None:
+        """From here on Cancel interrupts."""
+        with self._lock:
+            self._in_body, self._task = True, self._cell.task
+
+    def leave_body(self) -> None:
+        """The body has ended: Cancel interrupts nothing any more."""
         try:
             with self._lock:
                 self._in_body, self._task = False, None
@@ -278,6 +315,8 @@ class StepView:
         kind = content.get("kind")
         if kind == "cancel":
             self.cancel()
+        elif kind == "go":
+            self.go_on()
         elif kind in ("retry", "anew"):
             self.anew = kind == "anew"
             self.wake.set()
@@ -311,6 +350,7 @@ class StepView:
         """Show that an at-most-once step needs a decision, with a button for each; the cell ends meanwhile."""
         answer = plan.verdict.answer if plan.verdict is not None else ""
         self._state |= {"phase": "refused", "remark": plan.reason, "actions": list(DECISIONS_AFTER.get(answer, ()))}
+        self._final = step_bundle(facts_of(self._cell), remark=_UNDECIDED.get(answer, ""))
         self.live = self.live and bool(self._state["actions"])
         self.open()
         self._appear()

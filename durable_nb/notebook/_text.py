@@ -29,7 +29,7 @@ def duration(seconds: float | None) -> str:
 def size(count: int) -> str:
     """Bytes for people."""
     value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000

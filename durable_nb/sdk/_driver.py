@@ -26,13 +26,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import Journal, Lease
+from durable_nb.abc import Journal, Lease, Markers
 from durable_nb.events import Event, EventKind, ExecutionRecord, OperationType, Status
 from durable_nb.exceptions import (
     ExecutionConflictError,
     InvalidStateError,
     JournalConflictError,
     LeaseHeldError,
+    UntrustedCheckpointError,
     ValidationError,
 )
 from durable_nb.sdk._callbacks import CallbackSender
@@ -42,6 +43,7 @@ from durable_nb.sdk._invocation import Outcome, invoke_handler, parse_event
 from durable_nb.sdk._keeper import KEEPER, LEASE_SECONDS
 from durable_nb.sdk._local import EngineClock, SystemClock, Wake, bell_of
 from durable_nb.sdk._machine import OperationState
+from durable_nb.sdk._once import starts_of
 from durable_nb.sdk._registry import HANDLERS, Registry, import_handler
 from durable_nb.sdk.constants import CHECKPOINT_SIZE_LIMIT_BYTES
 from durable_nb.sdk.lambda_service import ErrorObject
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HANDLER_KIND = "handler"
+PARENT = "parent"
 RETRY_INVOCATION_SECONDS = 5.0
 RETRY_INVOCATIONS = 5
 _TRY_AGAIN_SECONDS = 1.0
@@ -89,6 +92,8 @@ class Driver:
     wrap_recorder: Callable[[JournalRecorder], JournalRecorder] | None = None
     """Puts something around the recorder of each invocation: faults, in tests."""
     retry_seconds: float = RETRY_INVOCATION_SECONDS
+    markers: Markers | None = None
+    """Where at-most-once steps leave proof of their start outside the journal."""
 
     # --- executions by name ----------------------------------------------------------------------------------------
 
@@ -97,27 +102,50 @@ class Driver:
     ) -> ExecutionRecord:
         """The execution of that name, begun (on disk) or found.
 
+        What an execution is follows from its signed beginning. Its row is not signed: it finds the execution, and what
+        it says is believed only where the beginning says the same.
+
         Raises:
             ExecutionConflictError: the name belongs to another handler or to another input.
+            UntrustedCheckpointError: its beginning was not signed with a key of this user or team.
         """
         facts = {"handler": handler, "input_digest": digest_of(event_text), **(details or {})}
         record = self.journal.create(name, kind=HANDLER_KIND, at=self.clock.now(), details=facts)
-        self._check_same(record, facts)
-        if not record.status.is_terminal and next(iter(self.journal.read(record.execution_id)), None) is None:
-            event = self._execution_event(record, EventKind.STARTED, payload=event_text.encode("utf-8"))
+        self._check_same(record, {"kind": record.kind, **record.details}, facts)
+        begun = self._begun(record)
+        if begun is not None:
+            self._check_same(record, {**facts, **_signed_facts(begun)}, facts)
+        elif record.status.is_terminal:
+            raise UntrustedCheckpointError(f"execution {name!r}, whose beginning is missing")
+        else:
+            origin = {"handler": handler, **{key: facts[key] for key in (PARENT,) if key in facts}}
+            event = self._execution_event(record, EventKind.STARTED, payload=event_text.encode("utf-8"), details=origin)
             # Another process may have begun it in this moment.
             with suppress(JournalConflictError):
                 self.journal.append(record.execution_id, [event], after=0, due=self.clock.now())
         return record
 
     @staticmethod
-    def _check_same(record: ExecutionRecord, facts: Mapping[str, Any]) -> None:
+    def _check_same(record: ExecutionRecord, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
         if record.kind != HANDLER_KIND:
             raise ExecutionConflictError(record.name, f"the kind {record.kind!r}")
         for key, what in (("handler", "handler"), ("input_digest", "input")):
-            if record.details.get(key) != facts[key]:
-                shown = f" ({record.details.get(key)})" if key == "handler" else ""
+            if found.get(key) != asked[key]:
+                shown = f" ({found.get(key)})" if key == "handler" else ""
                 raise ExecutionConflictError(record.name, f"another {what}{shown}")
+
+    def _begun(self, record: ExecutionRecord) -> Event | None:
+        """The signed beginning of an execution; None when it has not begun.
+
+        Raises:
+            UntrustedCheckpointError: nobody vouches for it, or it is another execution's under this one's name.
+        """
+        for stored in self.journal.read_operation(record.execution_id, record.execution_id):
+            if stored.event.kind is EventKind.STARTED:
+                if not stored.trusted or stored.event.name != record.name:
+                    raise UntrustedCheckpointError(f"execution {record.name!r}")
+                return stored.event
+        return None
 
     def _execution_event(
         self,
@@ -185,16 +213,19 @@ class Driver:
         return self.result(record.execution_id)
 
     def handler_of(self, record: ExecutionRecord) -> DurableHandler[Any, Any]:
-        """The handler of an execution: registered, or imported.
+        """The handler of an execution: registered, or imported when its signed beginning names its module.
 
         Raises:
-            ValidationError: it is neither.
+            UntrustedCheckpointError: its beginning was not signed with a key of this user or team.
+            ValidationError: it is neither registered nor can be imported.
         """
         from durable_nb.sdk.execution import DurableHandler
 
-        name = str(record.details.get("handler", ""))
+        begun = self._begun(record)
+        signed = begun.details.get("handler") if begun is not None else None
+        name = str(signed or record.details.get("handler", ""))
         found = self.registry.find(name)
-        if found is None and ":" in name:
+        if found is None and signed and ":" in name:
             found = import_handler(name)
         if not isinstance(found, DurableHandler):
             raise ValidationError(f"execution {record.name!r} needs the handler {name!r}, which is not registered")
@@ -210,8 +241,11 @@ class Driver:
         bell_of(record.execution_id).ring()
         self._tell_parent(record, Outcome(Status.STOPPED, failure=Failure(wire)))
 
-    def _tell_parent(self, record: ExecutionRecord, outcome: Outcome) -> None:
-        parent = record.details.get("parent")
+    def _tell_parent(self, record: ExecutionRecord, outcome: Outcome, parent: Mapping[str, str] | None = None) -> None:
+        """Give an invoke its result. Which one is signed: a row must not lead a result to another place."""
+        begun = self._begun(record) if parent is None else None
+        if begun is not None:
+            parent = begun.details.get(PARENT)
         if not parent:
             return
         kind = EventKind.SUCCEEDED if outcome.status is Status.SUCCEEDED else EventKind.FAILED
@@ -299,6 +333,8 @@ class _Run:
         self.recorder = recorder
         state = ExecutionState(arn, recorder, clock=driver.clock, modes=modes, bell=self.bell)
         state.callback_scope = self.record.execution_id
+        if driver.markers is not None:
+            state.starts = starts_of(driver.markers, self.journal, self.record)
         state.load(recorder.history())
         self.end_waits(state)
         return state
@@ -479,14 +515,22 @@ class _Run:
         driver = self.driver
         name = f"{self.record.name}/{operation.name or function}-{operation.operation_id[:12]}"
         parent = {"execution": self.record.execution_id, "operation": operation.operation_id}
-        child = driver.create(name, function, text, details={"parent": parent})
+        child = driver.create(name, function, text, details={PARENT: parent})
         try:
             result = driver.drive(child, handler, wait=self.wait)
         except LeaseHeldError:
             return  # another process drives it, and will tell the parent
         if result.status.is_terminal:
             # Told already, unless the process died between the child's end and the word to its parent.
-            driver._tell_parent(child, Outcome(result.status, result.encoded, result.failure))
+            driver._tell_parent(child, Outcome(result.status, result.encoded, result.failure), parent)
+
+
+def _signed_facts(begun: Event) -> dict[str, Any]:
+    """What the beginning of an execution says of it."""
+    facts: dict[str, Any] = {"input_digest": digest_of((begun.payload or b"").decode("utf-8"))}
+    if "handler" in begun.details:
+        facts["handler"] = begun.details["handler"]
+    return facts
 
 
 def digest_of(text: str) -> str:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from durable_nb.events import ErrorInfo
-from durable_nb.exceptions import DurableOperationError, SerDesError
+from durable_nb.exceptions import DurableOperationError, SerDesError, UnrecoverableError
 from durable_nb.sdk._qualify import qualified_name
 from durable_nb.sdk.constants import ERROR_SIZE_LIMIT_BYTES
 from durable_nb.sdk.lambda_service import ErrorObject
@@ -258,6 +258,15 @@ def build(cls: type[DurableOperationError], failure: Failure) -> DurableOperatio
         error.add_note("\n".join(["Recorded traceback:", *failure.traceback]))
     error.__cause__ = failure.error.to_durable_operation_error()
     return error
+
+
+def is_unrecoverable(error: BaseException) -> bool:
+    """Whether an error ends more than the operation that it escapes from: the execution, or the invocation.
+
+    The recorded failure of an operation never does, although it is also an instance of the type that was raised: an
+    interrupted at-most-once step is a `StepError` like any other.
+    """
+    return isinstance(error, UnrecoverableError) and not isinstance(error, DurableOperationError)
 
 
 def raise_recorded(cls: type[DurableOperationError], error: ErrorObject) -> NoReturn:

@@ -16,7 +16,7 @@ from durable_nb.exceptions import (
     SuspendExecution,
 )
 from durable_nb.sdk._codec import Encoded, encode
-from durable_nb.sdk._errors import Failure, capture
+from durable_nb.sdk._errors import Failure, capture, is_unrecoverable
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk.context import DurableContext
 from durable_nb.sdk.plugin import Plugin, PluginExecutor
@@ -84,9 +84,10 @@ def _call(func: Callable[[Any, Any], Any], event: Any, context: DurableContext, 
         return Outcome(Status.STOPPED)
     except BackgroundThreadError as error:
         raise error.source_exception from None
-    except InvocationError as error:
-        return Outcome(Status.RETRY if error.is_retryable() else Status.FAILED, failure=capture(error), raised=error)
     except Exception as error:  # noqa: BLE001 - whatever escapes a handler is its result
+        if is_unrecoverable(error) and isinstance(error, InvocationError):
+            status = Status.RETRY if error.is_retryable() else Status.FAILED
+            return Outcome(status, failure=capture(error), raised=error)
         return Outcome(Status.FAILED, failure=capture(error))
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Journal, Lease
+from durable_nb.abc import BlobStore, Journal, Lease, Markers
 from durable_nb.events import Event, EventKind, OperationType, Status, StoredEvent
 from durable_nb.exceptions import ExecutionFailedError, InvokeError
 from durable_nb.sdk._driver import Driver
 from durable_nb.sdk._errors import build, capture
 from durable_nb.sdk._local import EngineClock, SystemClock
 from durable_nb.sdk._machine import OperationState, advance
+from durable_nb.sdk._once import starts_of
 from durable_nb.sdk.context import DurableContext, ExecutionContext
 from durable_nb.sdk.execution import event_text
 from durable_nb.sdk.lambda_service import OperationSubType
@@ -26,7 +27,7 @@ from durable_nb.sdk.operation._frame import raise_failure
 from durable_nb.sdk.operation.invoke import FUNCTION
 from durable_nb.sdk.pickle_serdes import PickleSerDes
 from durable_nb.sdk.serdes import SerDes
-from durable_nb.sdk.state import ExecutionState, JournalRecorder, Modes, News, Progress, ReplayStatus
+from durable_nb.sdk.state import ExecutionState, JournalRecorder, Modes, News, Progress, ReplayStatus, Waiting
 
 if TYPE_CHECKING:
     from durable_nb.sdk.execution import DurableHandler
@@ -55,7 +56,8 @@ class _Operations(dict[str, OperationState]):
         """The operation as it is in the journal now."""
         state: OperationState | None = None
         for stored in self._journal.read_operation(self._execution_id, key):
-            state = advance(state, stored.event, trusted=stored.trusted)
+            if state is not None or stored.event.kind is not EventKind.NOTE:
+                state = advance(state, stored.event, trusted=stored.trusted)
         return state
 
 
@@ -93,10 +95,12 @@ class CellContext(DurableContext):
         parent_id: str,
         *,
         blobs: BlobStore | None = None,
+        markers: Markers | None = None,
         serdes: SerDes[Any] | None = None,
         clock: EngineClock | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
         interrupted: Callable[[], bool] | None = None,
     ) -> CellContext:
         """The context of a cell that is about to run.
@@ -107,10 +111,12 @@ class CellContext(DurableContext):
             lease: that the notebook holds.
             parent_id: the cell's operation id, made of its identity, ordinal and fingerprint.
             blobs: where large results go.
+            markers: where at-most-once steps leave proof of their start outside the journal.
             serdes: instead of cloudpickle.
             clock: instead of the machine's.
             on_progress: told how far batches are, in the thread of the batch.
             on_event: told of every event of the cell's operations, in the thread that records it.
+            on_wait: told of operations that wait, in the thread that waits.
             interrupted: asked while waiting; True ends the wait with `KeyboardInterrupt`.
         """
         modes = Modes(
@@ -119,11 +125,15 @@ class CellContext(DurableContext):
             payload_limit=None,
             on_progress=on_progress,
             on_event=on_event,
+            on_wait=on_wait,
         )
         if interrupted is not None:
             modes.interrupted = interrupted
         recorder = _CellRecorder(journal, execution_id, lease)
         state = ExecutionState(execution_id, recorder, clock=clock or SystemClock(), modes=modes)
+        record = None if markers is None else journal.get(execution_id)
+        if markers is not None and record is not None:
+            state.starts = starts_of(markers, journal, record)
         operations = _Operations(journal, execution_id)
         state.operations = operations
         recorder.operations = operations
@@ -158,7 +168,13 @@ class CellContext(DurableContext):
                 details = {FUNCTION: handler.name}
                 frame.record(frame.event(EventKind.STARTED, details=details))
             journal = _journal_of(self.state)
-            driver = Driver(journal, self.state.clock, on_progress=self.state.modes.on_progress)
+            starts = self.state.starts
+            driver = Driver(
+                journal,
+                self.state.clock,
+                on_progress=self.state.modes.on_progress,
+                markers=None if starts is None else starts.markers,
+            )
             parent = journal.get(self.execution_context.durable_execution_arn)
             where = parent.name if parent is not None else self.execution_context.durable_execution_arn
             chosen = name or f"{where}/{label}-{frame.identifier.operation_id[:12]}"

@@ -1,10 +1,16 @@
-"""Large values in files beside the history; the payload names the file."""
+"""Large values in files beside the history; the payload names the file.
+
+A payload is signed and a file is not, so the payload holds a digest of what it names. A path in a payload is only ever
+opened below the configured folder, name by name and through no link.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import urllib.parse
 from dataclasses import dataclass
@@ -67,7 +73,7 @@ class FileSystemSerDes(SerDes[Any]):
             return json.dumps({"data": text})
         path = self._path(serdes_context)
         _write(path, text)
-        envelope: dict[str, Any] = {"file": str(path)}
+        envelope: dict[str, Any] = {"file": str(path), "digest": _digest(text)}
         preview = self._config.generate_preview(value) if self._config.generate_preview else None
         if preview is not None:
             envelope["preview"] = preview
@@ -76,10 +82,9 @@ class FileSystemSerDes(SerDes[Any]):
     def deserialize(self, data: str, serdes_context: SerDesContext) -> Any:
         envelope = json.loads(data)
         if isinstance(envelope, dict) and isinstance(envelope.get("file"), str):
-            try:
-                text = Path(envelope["file"]).read_text(encoding="utf-8")
-            except OSError as exc:
-                raise SerDesError(f"the file of a stored value cannot be read: {exc}") from exc
+            text = _read(Path(self._base), envelope["file"])
+            if envelope.get("digest", _digest(text)) != _digest(text):
+                raise SerDesError(f"the file of a stored value was changed: {envelope['file']}")
         elif isinstance(envelope, dict) and isinstance(envelope.get("data"), str):
             text = envelope["data"]
         else:
@@ -114,12 +119,46 @@ def _digest(part: str) -> str:
     return hashlib.sha256(part.encode("utf-8")).hexdigest()
 
 
+def _read(base: Path, name: str) -> str:
+    """The text of a file below `base`."""
+    folders, last = _below(base, name)
+    flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        with contextlib.ExitStack() as stack:
+            place = _opened(stack, os.fspath(base), os.O_RDONLY | os.O_DIRECTORY)
+            for folder in folders:
+                place = _opened(stack, folder, flags | os.O_DIRECTORY, place)
+            handle = _opened(stack, last, flags, place)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise SerDesError(f"a stored value names something that is no file: {name!r}")
+            with os.fdopen(os.dup(handle), encoding="utf-8", newline="") as file:
+                return file.read()
+    except (OSError, ValueError) as exc:
+        raise SerDesError(f"the file of a stored value cannot be read: {exc}") from exc
+
+
+def _below(base: Path, name: str) -> tuple[tuple[str, ...], str]:
+    """The folders from `base` to a file, and its name."""
+    path = Path(name)
+    root = base if base in path.parents else base.absolute()
+    if "\0" in name or root not in path.parents or ".." in path.relative_to(root).parts:
+        raise SerDesError(f"a stored value names a file outside {base}: {name!r}")
+    *folders, last = path.relative_to(root).parts
+    return tuple(folders), last
+
+
+def _opened(stack: contextlib.ExitStack, name: str, flags: int, place: int | None = None) -> int:
+    handle = os.open(name, flags, dir_fd=place)
+    stack.callback(os.close, handle)
+    return handle
+
+
 def _write(path: Path, text: str) -> None:
     """Complete or not there: a crash between write and rename leaves only a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from durable_nb.exceptions import UnrecoverableError, ValidationError
+from durable_nb.exceptions import DurableOperationError, UnrecoverableError, ValidationError
 from durable_nb.sdk.config import ChildConfig, Duration, JitterStrategy, as_duration
 
 if TYPE_CHECKING:
@@ -262,9 +262,10 @@ def with_retry(
         while True:
             try:
                 return func(inner, attempt)
-            except UnrecoverableError:
-                raise
             except Exception as error:
+                # Not `_errors.is_unrecoverable`, which would turn the imports of this package in a circle.
+                if isinstance(error, UnrecoverableError) and not isinstance(error, DurableOperationError):
+                    raise
                 decision = strategy(error, attempt)
                 if not decision.should_retry:
                     raise

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from durable_nb.exceptions import InvocationError
+from durable_nb.exceptions import DurableOperationError, InvocationError
 from durable_nb.sdk.config import StepConfig
 from durable_nb.sdk.context import DurableContext
 from durable_nb.sdk.types import StepContext
@@ -67,7 +67,8 @@ class Saga:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         # A suspension, an interrupt and an invocation that will be made again are no failure of the work.
-        if isinstance(error, Exception) and not isinstance(error, InvocationError):
+        again = isinstance(error, InvocationError) and not isinstance(error, DurableOperationError)
+        if isinstance(error, Exception) and not again:
             self.undo()
 
 

@@ -39,6 +39,7 @@ from durable_nb.sdk._machine import OperationState, advance
 from durable_nb.sdk.serdes import EXTENDED_TYPES_SERDES, SerDes
 
 if TYPE_CHECKING:
+    from durable_nb.sdk._once import Starts
     from durable_nb.sdk.plugin import PluginExecutor
 
 
@@ -198,6 +199,19 @@ def is_outside(event: Event) -> bool:
     return completes and event.type in (OperationType.CALLBACK, OperationType.CHAINED_INVOKE)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An operation that waits, for whoever shows the execution."""
+
+    operation_id: str
+    name: str
+    kind: str
+    """`wait`, `condition`, `callback`: it is there to wait. `retry`: a step has failed and is tried again."""
+    due: float | None = None
+    """When it goes on by itself; None when only the outside can end it, or when that is not known yet."""
+    over: bool = False
+
+
 @dataclass(slots=True)
 class Modes:
     """How operations of this execution behave."""
@@ -212,6 +226,8 @@ class Modes:
     """Bytes above which a context's result is rebuilt from its children instead of kept; None keeps it."""
     on_progress: Callable[[Progress], None] | None = None
     on_event: Callable[[Event], None] | None = None
+    on_wait: Callable[[Waiting], None] | None = None
+    """Told when an operation comes to a wait, how long that takes, and when it is over; in the thread that waits."""
     on_invoke: Callable[[OperationState], None] | None = None
     """Told of an invoke whose function has to be run."""
     interrupted: Callable[[], bool] = field(default=lambda: False)
@@ -239,6 +255,8 @@ class ExecutionState:
         self.bell = bell or bell_of(arn)
         self.callback_scope = arn
         """What a callback id begins with: the execution's id in the journal."""
+        self.starts: Starts | None = None
+        """Markers of at-most-once steps outside the journal; None where there is no place for them."""
         self.pool = ThreadPool()
         self.operations: dict[str, OperationState] = {}
         self.input_payload: str | None = None
@@ -466,6 +484,7 @@ __all__ = [
     "Recorder",
     "ReplayStatus",
     "Scope",
+    "Waiting",
     "is_outside",
     "suspension",
     "wake_of",

@@ -5,6 +5,7 @@ from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_o
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
+from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import blobs_needed, load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
@@ -16,6 +17,7 @@ __all__ = [
     "Before",
     "Definitions",
     "Delta",
+    "EncryptedBlobStore",
     "FileBlobStore",
     "Group",
     "KeyFile",

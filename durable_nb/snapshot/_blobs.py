@@ -39,6 +39,10 @@ _PARALLEL_FROM = 32 << 20
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 """Bytes that this machine has: nothing larger is ever read into memory."""
 
+_PATIENCE = 0.2
+"""Seconds that a check waits before it begins, so that it does not take the processor from the cells that are given
+back just now; whoever waits for it (`settle`) makes it begin at once."""
+
 _TRASH = "trash"
 """Folder of condemned blobs."""
 
@@ -175,6 +179,7 @@ class FileBlobStore(BlobStore):
         self._unsettled: dict[str, None] = {}
         self._damaged: set[str] = set()
         self._checker: threading.Thread | None = None
+        self._awaited = threading.Event()
         self._synced_directories: set[str] = set()
         self._durable: set[str] = set()
 
@@ -296,7 +301,7 @@ class FileBlobStore(BlobStore):
                 if self._recall().get(address) == facts:
                     self._verify_later(address)
                 else:
-                    if address_of(view) != address:
+                    if _address_of_file(descriptor, facts[1]) != address:
                         self._damaged.add(address)
                         raise DamagedBlobError(address)
                     self._remember(address, facts)
@@ -407,6 +412,7 @@ class FileBlobStore(BlobStore):
         """
         checker = self._checker
         if checker is not None:
+            self._awaited.set()
             checker.join(timeout)
             if checker.is_alive():
                 raise TimeoutError("blobs are still being verified")
@@ -416,10 +422,12 @@ class FileBlobStore(BlobStore):
         with self._lock:
             self._unsettled[address] = None
             if self._checker is None:
+                self._awaited.clear()
                 self._checker = threading.Thread(target=self._verify_all, name="durable_nb verifier", daemon=True)
                 self._checker.start()
 
     def _verify_all(self) -> None:
+        self._awaited.wait(_PATIENCE)
         while True:
             with self._lock:
                 if not self._unsettled:
@@ -434,10 +442,9 @@ class FileBlobStore(BlobStore):
                 self._unsettled.pop(address, None)
 
     def _verify(self, address: str) -> None:
-        # A second map: the first one may already hold the user's changes.
-        with self._open(address) as (descriptor, facts):  # noqa: SIM117
-            with mmap.mmap(descriptor, facts[1], access=mmap.ACCESS_READ) as block, memoryview(block) as view:
-                good = address_of(view) == address
+        # Read, not looked at through a map: what is only checked is not to count as the kernel's memory.
+        with self._open(address) as (descriptor, facts):
+            good = _address_of_file(descriptor, facts[1]) == address
         if not good:
             raise DamagedBlobError(address)
         self._verified[address] = facts
@@ -517,12 +524,34 @@ def _facts(status: os.stat_result) -> _Facts:
 
 def _read_into(descriptor: int, target: memoryview) -> None:
     """Fill the target; a file that is too short leaves the rest, for the address to notice."""
+    _filled(descriptor, target)
+
+
+def _address_of_file(descriptor: int, size: int) -> str:
+    """The address of a file's bytes, a chunk at a time; of other bytes than `size` it is nobody's address."""
+    chunk = memoryview(bytearray(min(CHUNK, max(size, 1))))
+    hasher, hashes, left = blake3(), [], size
+    while left:
+        part = chunk[: min(CHUNK, left)]
+        if _filled(descriptor, part) != part.nbytes:
+            return ""
+        if size >= TREE_FROM:
+            hashes.append(blake3(part).digest())
+        else:
+            hasher.update(part)
+        left -= part.nbytes
+    return root_of(hashes, size) if size >= TREE_FROM else hasher.hexdigest()
+
+
+def _filled(descriptor: int, target: memoryview) -> int:
+    """Bytes that could be read into the target: fewer than it holds only where the file ends."""
     filled = 0
     while filled < target.nbytes:
         count = os.readv(descriptor, [target[filled : filled + (64 << 20)]])
         if count == 0:
-            return
+            break
         filled += count
+    return filled
 
 
 def _sync_directory(path: str | os.PathLike[str]) -> None:

@@ -3,8 +3,9 @@
 Theory. A scan leaves the XXH3 digests of a large buffer's chunks. The store's memory of what it holds keeps, per
 buffer, those digests and the BLAKE3 hashes of the same chunks. A buffer whose digests are all known costs nothing. One
 that differs from a known buffer of its size in a few chunks becomes that buffer's blob plus a *patch*, a blob of the
-changed chunks; patches pile up until they are a quarter of the buffer, then it is written whole again. The address of
-the result is the root of its chunk hashes either way, so a patched buffer that was once written whole is found again.
+changed chunks. A patch whose chunks all changed again is left out; when the patches would be more than a quarter of the
+buffer, and more chunks than are copied in no time, it is written whole again. The address of the result is the root of
+its chunk hashes either way, so a patched buffer that was once written whole is found again.
 
 The digests travel with the reference (`sums`), so that a buffer restored in a new process can be patched as well.
 """
@@ -24,6 +25,12 @@ from durable_nb.snapshot._digest import chunk_digests, join_digests
 
 _REMEMBERED = 512
 """Large buffers whose chunk digests are kept in memory (48 bytes per MiB each)."""
+
+_COPIED = 32
+"""Chunks of patches that any buffer may have: copying them at a restore takes milliseconds."""
+
+_CLOSE = 64
+"""A known buffer is near enough, and no other is looked for, when one in so many of its chunks differs."""
 
 _XXH3, _BLAKE3 = 16, 32
 
@@ -63,9 +70,19 @@ class _Known:
     hashes: tuple[bytes, ...]
     reference: Mapping[str, Any]
 
-    @property
-    def patched(self) -> int:
-        return sum(len(patch["chunks"]) for patch in self.reference.get("patches", ()))
+    def changed(self, digests: tuple[bytes, ...]) -> list[int]:
+        """The chunks that are others there."""
+        pairs = enumerate(zip(self.digests, digests, strict=True))
+        return [index for index, (old, new) in pairs if old != new]
+
+    def patches_below(self, chunks: list[int]) -> list[Mapping[str, Any]]:
+        """The patches that still show when these chunks are laid over them, in their order."""
+        hidden, kept = set(chunks), []
+        for patch in reversed(self.reference.get("patches", ())):
+            if not hidden.issuperset(patch["chunks"]):
+                kept.append(patch)
+                hidden.update(patch["chunks"])
+        return kept[::-1]
 
 
 class StoredBuffers:
@@ -123,15 +140,20 @@ class StoredBuffers:
             self._known.popitem(last=False)
 
     def _closest(self, size: int, digests: tuple[bytes, ...], blobs: BlobStore) -> _Known | None:
-        """The known buffer to patch: the patches must stay below a quarter of the whole."""
+        """The known buffer to patch: the change, and all patches together, must stay small."""
         best: tuple[int, _Known] | None = None
+        quarter = len(digests) // 4
         for known in reversed(self._known.values()):
             if known.size != size:
                 continue
-            changed = sum(left != right for left, right in zip(known.digests, digests, strict=True))
-            fits = 4 * (changed + known.patched) <= len(digests) and (best is None or changed < best[0])
-            if fits and all(map(blobs.has, blobs_of(known.reference))):
-                best = (changed, known)
+            changed = known.changed(digests)
+            if len(changed) > quarter or (best is not None and best[0] <= len(changed)):
+                continue
+            patched = sum(len(patch["chunks"]) for patch in known.patches_below(changed))
+            if len(changed) + patched <= max(quarter, _COPIED) and all(map(blobs.has, blobs_of(known.reference))):
+                best = (len(changed), known)
+                if len(changed) * _CLOSE <= len(digests):
+                    break
         return None if best is None else best[1]
 
     def _whole(self, view: memoryview, digests: tuple[bytes, ...], writer: Keeper) -> _Known:
@@ -144,8 +166,7 @@ class StoredBuffers:
         return self._referred(view.nbytes, digests, tuple(hashes), {"blob": address}, writer)
 
     def _patch(self, view: memoryview, digests: tuple[bytes, ...], base: _Known, writer: Keeper) -> _Known:
-        pairs = enumerate(zip(base.digests, digests, strict=True))
-        changed = [index for index, (old, new) in pairs if old != new]
+        changed = base.changed(digests)
         parts = [view[index * CHUNK : (index + 1) * CHUNK] for index in changed]
         hashes = list(base.hashes)
         for index, part in zip(changed, parts, strict=True):
@@ -155,7 +176,7 @@ class StoredBuffers:
             return self._referred(view.nbytes, digests, tuple(hashes), {"blob": whole}, writer)
         patch = {"blob": writer.blobs.put(parts), "chunks": changed}
         writer.nbytes += sum(part.nbytes for part in parts)
-        patches = [*base.reference.get("patches", ()), patch]
+        patches = [*base.patches_below(changed), patch]
         facts = {"blob": base.reference["blob"], "patches": patches}
         return self._referred(view.nbytes, digests, tuple(hashes), facts, writer)
 

@@ -229,13 +229,8 @@ class Walk:
             yield from _cell(path, old, new)
         elif kind is weakref.ref:
             yield path, old(), new()
-        elif trusted(kind):
-            if kind.__module__.partition(".")[0] == "sklearn":
-                yield from _attributes(path, old, new)
         else:
-            yield from _attributes(path, old, new)
-            if not hasattr(old, "__dict__") and not slots_of(kind):
-                yield from _reduced(path, old, new)
+            yield from _state(path, old, new, kind)
 
     def _set(self, path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
         left, right = list(_plain_iter(old)), list(_plain_iter(new))
@@ -284,6 +279,19 @@ def _cell(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     yield path, left, new.cell_contents
 
 
+def _state(path: str, old: Any, new: Any, kind: type) -> Iterator[tuple[str, Any, Any]]:
+    """What makes an object of a class with attributes what it is."""
+    if trusted(kind):
+        if kind.__module__.partition(".")[0] == "sklearn":
+            yield from _attributes(path, old, new)
+    elif _declares_its_state(kind):
+        yield from _reduced(path, old, new)
+    else:
+        yield from _attributes(path, old, new)
+        if not hasattr(old, "__dict__") and not slots_of(kind):
+            yield from _reduced(path, old, new)
+
+
 def _attributes(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     left, right = getattr(old, "__dict__", {}), getattr(new, "__dict__", {})
     for name in left:
@@ -308,6 +316,21 @@ def _reduced(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
             raise Difference(path, "it comes back as another object", old)
         return
     yield path, left[:3], right[:3]
+    for items, others in zip(left[3:5], right[3:5], strict=False):
+        yield path, list(items or ()), list(others or ())
+
+
+def _declares_its_state(kind: type) -> bool:
+    """Whether an installed package says with hooks of its own what the state of its objects is.
+
+    What such hooks leave out are caches (SymPy's hashes, Pillow's settings of the last save): for it to come back, the
+    state that they declare must. A class of the user's own is not believed so far.
+    """
+    if default_reduce(kind) or kind.__module__ == "__main__":
+        return False
+    module = sys.modules.get(kind.__module__.partition(".")[0])
+    file = getattr(module, "__file__", None) or ""
+    return "site-packages" in file or "dist-packages" in file
 
 
 _EXACT: dict[type, tuple[str, ...]] = {

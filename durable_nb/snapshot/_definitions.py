@@ -216,6 +216,9 @@ class Definitions:
         """First sight of whatever among `values` is a definition, in the order given."""
         self.module_objects.refresh()
         for value in values:
+            kind = type(value)
+            if kind is not types.FunctionType and not issubclass(kind, type):
+                continue
             known = self._ids.get(id(value))
             if known is not None and known[0]() is value:
                 continue

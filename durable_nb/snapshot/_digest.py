@@ -27,6 +27,11 @@ _BUDGET = 50_000_000
 
 _FLUSH = 1 << 16
 
+_REMEMBERED = 1024
+"""Combinations of keys."""
+
+_TEXTS = frozenset({str})
+
 
 class NotCanonical(Exception):  # noqa: N818 - a fact about a value, which no user sees as an exception
     """This value has no canonical content; the argument says which type."""
@@ -89,6 +94,12 @@ def content_digest(
         return None
 
 
+def token(tag: bytes, size: int, data: Any) -> bytes:
+    """A tag, a length, bytes."""
+    made: bytes = tag + size.to_bytes(8, "little") + data
+    return made
+
+
 class Encoder:
     """Writes values into one hash."""
 
@@ -108,6 +119,7 @@ class Encoder:
         self.shared = shared
         self.known = {} if known is None else known
         self._left = _BUDGET
+        self._keys: dict[tuple[str, ...], bytes] = {}
 
     # --- tokens ----------------------------------------------------------------------------------------------
 
@@ -120,13 +132,13 @@ class Encoder:
     def block(self, tag: bytes, data: Any) -> None:
         """A tag, a length, bytes; `data` may be any flat buffer."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
-        self.raw(tag + size.to_bytes(8, "little"))
-        if size > _FLUSH:
-            self._hash.update(bytes(self._pending))
-            self._pending.clear()
-            self._hash.update(data)
-        else:
-            self._pending += data
+        if size <= _FLUSH:
+            self.raw(token(tag, size, data))
+            return
+        self._pending += tag + size.to_bytes(8, "little")
+        self._hash.update(bytes(self._pending))
+        self._pending.clear()
+        self._hash.update(data)
 
     def text(self, text: str) -> None:
         self.block(b"s", text.encode("utf-8", "surrogatepass"))
@@ -176,8 +188,28 @@ class Encoder:
                     bulk(self, items)
                     return
         self.count(b"n", size)
+        rule = EXACT.get
         for item in items:
-            self.encode(item)
+            write = rule(type(item))
+            if write is None:
+                self.encode(item)
+            else:
+                write(self, item)
+
+    def keys(self, value: dict[Any, Any]) -> None:
+        """The keys of a dict as a sequence. Records have the same few, and what these write is remembered."""
+        found = tuple(value)
+        if len(found) > 8 or not _TEXTS.issuperset(map(type, found)):
+            self.sequence(found)
+            return
+        written = self._keys.get(found)
+        if written is None:
+            texts = [key.encode("utf-8", "surrogatepass") for key in found]
+            written = b"n" + len(found).to_bytes(8, "little") + b"".join(token(b"s", len(text), text) for text in texts)
+            if len(self._keys) < _REMEMBERED and len(written) < _FLUSH:
+                self._keys[found] = written
+        self._left -= len(found)
+        self.raw(written)
 
     def memory_hash(self, data: memoryview, address: int) -> bytes:
         """The digest of live memory, once per block."""

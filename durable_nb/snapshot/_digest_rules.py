@@ -10,6 +10,7 @@ import enum
 import fractions
 import functools
 import gc
+import itertools
 import pathlib
 import random
 import re
@@ -27,11 +28,14 @@ from durable_nb.snapshot import _memory
 from durable_nb.snapshot._digest import BULK, EXACT, FALLBACKS, NAMED, Encoder, NotCanonical, Writer
 from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type, module_instances
 
+_DOUBLE = struct.Struct("<d").pack
+
 # --- atoms -----------------------------------------------------------------------------------------------------
 
 
 def _int(self: Encoder, value: int) -> None:
-    self.block(b"i", value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+    size = value.bit_length() // 8 + 1
+    self.raw(b"i" + size.to_bytes(8, "little") + value.to_bytes(size, "little", signed=True))
 
 
 def _constant(tag: bytes) -> Callable[[Encoder, Any], None]:
@@ -43,7 +47,7 @@ def _bool(self: Encoder, value: bool) -> None:
 
 
 def _float(self: Encoder, value: float) -> None:
-    self.raw(b"f" + struct.pack("<d", value))
+    self.raw(b"f" + _DOUBLE(value))
 
 
 def _complex(self: Encoder, value: complex) -> None:
@@ -103,7 +107,7 @@ def _list(self: Encoder, value: list[Any]) -> None:
 def _dict(self: Encoder, value: dict[Any, Any]) -> None:
     if not self.met(value):
         self.raw(b"{")
-        self.sequence(list(value))
+        self.keys(value)
         self.sequence(list(value.values()))
 
 
@@ -112,6 +116,12 @@ def _ordered(self: Encoder, value: Any) -> None:
         self.raw(b"O")
         self.sequence(list(value))
         self.sequence(list(value.values()))
+
+
+def _count(self: Encoder, value: Any) -> None:
+    if not self.met(value):
+        self.raw(b"\x37")
+        self.text(repr(value))
 
 
 def _defaultdict(self: Encoder, value: Any) -> None:
@@ -525,6 +535,7 @@ _RULES: dict[type, Writer] = {
     collections.defaultdict: _defaultdict,
     collections.Counter: _counter,
     collections.deque: _deque,
+    itertools.count: _count,
     types.SimpleNamespace: _namespace,
     types.MappingProxyType: _proxy,
     dt.datetime: _datetime,
@@ -572,6 +583,8 @@ _BY_NAME: dict[str, Writer] = {
     "numpy.matrix": _ndarray,
     "numpy.random._generator.Generator": _generator,
     "numpy.random.mtrand.RandomState": _random_state,
+    "logging.Logger": _parts(b"\x38", "name"),
+    "logging.RootLogger": _parts(b"\x38", "name"),
 }
 
 

@@ -52,22 +52,25 @@ class Mark:
     Other values are remembered weakly where their type allows it, else by address.
     """
 
-    __slots__ = ("_atom", "_id", "_weak")
+    __slots__ = ("_atom", "_weak", "address", "may_be_gone")
 
     def __init__(self, value: Any) -> None:
-        self._id = id(value)
+        self.address = id(value)
         self._atom = value if type(value) in ATOMS else None
-        if type(value) in (str, bytes) and len(value) > _KEPT_TEXT:
+        self.may_be_gone = type(value) in (str, bytes) and len(value) > _KEPT_TEXT
+        """Whether another value may have come to the same address, and `same` can tell."""
+        if self.may_be_gone:
             self._atom = hash(value)
         self._weak: weakref.ref[Any] | None = None
         if type(value) not in ATOMS:
             try:
                 self._weak = weakref.ref(value)
+                self.may_be_gone = True
             except TypeError:
                 self._weak = None
 
     def same(self, value: Any) -> bool:
-        if id(value) != self._id:
+        if id(value) != self.address:
             return False
         if type(self._atom) is int and type(value) in (str, bytes):
             return hash(value) == self._atom
@@ -99,9 +102,17 @@ class Links:
         return list(found.values())
 
 
-def unmoved(marks: Mapping[str, Mark], name: str, value: Any) -> bool:
-    mark = marks.get(name)
-    return mark is not None and mark.same(value)
+def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
+    """Names that are not bound to what they were when they were marked, in the order of the bindings.
+
+    Every cell asks this of all names several times, so that the common answer takes no call.
+    """
+    marked = marks.get
+    return [
+        name
+        for name, value in bindings.items()
+        if (mark := marked(name)) is None or mark.address != id(value) or (mark.may_be_gone and not mark.same(value))
+    ]
 
 
 def parted(old: Version, names: Collection[str]) -> Version:

@@ -130,6 +130,7 @@ _HANDLE_NAMES = frozenset(
         "_asyncio.Task",
         "concurrent.futures._base.Executor",
         "concurrent.futures._base.Future",
+        "h5py._hl.base.HLObject",
         "multiprocessing.process.BaseProcess",
         "multiprocessing.pool.Pool",
         "multiprocessing.managers.BaseManager",
@@ -154,6 +155,7 @@ _HANDLE_NAMES = frozenset(
 _STREAM_NAMES = frozenset(
     {
         "_csv.reader",
+        "_csv.writer",
         "mmap.mmap",
         "socket.socket",
         "sqlite3.Cursor",
@@ -221,7 +223,7 @@ def _classify(kind: type) -> Kind:  # noqa: C901 - a table whose rows are condit
         return Kind.ENUM_MEMBER
     if issubclass(kind, weakref.ReferenceType) or kind in weakref.ProxyTypes:
         return Kind.WEAKREF
-    if issubclass(kind, (io.BytesIO, io.StringIO)):
+    if issubclass(kind, (io.BytesIO, io.StringIO)) or kind is itertools.count:
         return Kind.MUTABLE
     names = _names(kind)
     if "durable_nb.snapshot._blobs.Map" in names:

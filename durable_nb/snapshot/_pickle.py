@@ -30,6 +30,7 @@ from cloudpickle import cloudpickle
 
 from durable_nb.snapshot import _handles, _hooks, _sets, _streams
 from durable_nb.snapshot._definitions import Definitions, class_parts, importable, registrations
+from durable_nb.snapshot._ended import can_be_over, is_over, reduce_over
 from durable_nb.snapshot._kinds import (
     ATOMS,
     Kind,
@@ -39,7 +40,7 @@ from durable_nb.snapshot._kinds import (
     kind_of_type,
     module_instances,
 )
-from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, is_spent, kind_of_reference
+from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, kind_of_reference
 
 PROTOCOL = 5
 
@@ -47,6 +48,10 @@ REGISTERED = "\0registered"
 """Key of a class's state under which its virtual subclasses travel."""
 
 _TABLE: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
+
+
+_module_of: Callable[[Any, str], str] = vars(pickle)["whichmodule"]
+"""The name of the module that holds an object under a name, as pickle looks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +217,11 @@ class GroupPickler(pickle.Pickler):
     def _resource(self, value: Any, sort: Kind) -> str | None:
         if value is sys.stdout or value is sys.stderr:
             return "o:stdout" if value is sys.stdout else "o:stderr"
+        if is_over(value):
+            return None
         if sort is not Kind.STREAM:
             return self.obstruct(value, "it stands for something outside", sort)
-        return None if is_spent(value) else self._stream(value)
+        return self._stream(value)
 
     def _stream(self, value: Any) -> str:
         if self.shared is None:
@@ -372,6 +379,8 @@ class GroupPickler(pickle.Pickler):
             return GroupPickler._reduce_class
         if kind in RULES:
             return RULES[kind]
+        if can_be_over(kind):
+            return reduce_over
         for base in kind.__mro__:
             named = NAMED_RULES.get(full_name(base))
             if named is not None:
@@ -392,6 +401,10 @@ class GroupPickler(pickle.Pickler):
             found: Any = module
             for part in made.split("."):
                 found = getattr(found, part, None)
+            if found is not value and getattr(value, "__module__", None) is None:
+                # NumPy's universal functions know only their name.
+                module = sys.modules.get(_module_of(value, made))
+                found = getattr(module, made, None)
             if found is not value or (module is not None and module.__name__ == "__main__"):
                 raise CannotStore(f"it is not {made} of an importable module")
             self.references.add(id(value))

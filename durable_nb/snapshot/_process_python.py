@@ -22,6 +22,8 @@ _SECRET = re.compile(
     r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
 )
 
+_UMASK = re.compile(rb"^Umask:\s*([0-7]+)$", re.MULTILINE)
+
 _IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SHLVL|TERM.*")
 
 
@@ -33,6 +35,9 @@ def looks_secret(name: str) -> bool:
 class Warnings(Part):
     name = "<warnings>"
     absent = "never"
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, str] = (None, "")
 
     def read(self) -> Any:
         found = []
@@ -47,7 +52,10 @@ class Warnings(Part):
             (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
             for action, message, kind, module, line in value
         ]
-        return content_digest([(self.name, plain)]) or ""
+        # Most cells change nothing: comparing filters is quicker than digesting them.
+        if self._last[0] != plain:
+            self._last = (plain, content_digest([(self.name, plain)]) or "")
+        return self._last[1]
 
     def write(self, value: Any) -> None:
         filters: list[Any] = [
@@ -141,7 +149,7 @@ class WorkingDirectory(Part):
 
 def _cwd() -> str:
     try:
-        return str(Path.cwd())
+        return os.getcwd()  # noqa: PTH109 - every cell asks twice, and a `Path` costs more than the question
     except FileNotFoundError:
         return ""
 
@@ -264,13 +272,15 @@ class Umask(Part):
     def _now() -> int | None:
         """Without setting it for a moment, which other threads would see."""
         try:
-            with Path("/proc/self/status").open("rb") as lines:
-                for line in lines:
-                    if line.startswith(b"Umask:"):
-                        return int(line.split()[1], 8)
+            handle = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                head = os.read(handle, 512)  # the mask is in the second line
+            finally:
+                os.close(handle)
         except OSError:
             return None
-        return None
+        found = _UMASK.search(head)
+        return None if found is None else int(found[1], 8)
 
     def read(self) -> Any:
         now = self._now()

@@ -5,12 +5,16 @@ Their names are part of the stored format. Change one only by adding a new one b
 
 from __future__ import annotations
 
+import csv
 import functools
+import importlib
 import io
+import itertools
 import os
+import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -162,13 +166,27 @@ def chain_exception(made: BaseException, state: tuple[Any, Any, Any, bool]) -> N
         made.__setstate__(attributes)
 
 
-def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[int], frozen: bool) -> Any:
-    """A set whose iteration order is the stored one: see `_sets`."""
+def ordered_set(items: Iterable[Any], plan: list[int], fillers: list[Any], frozen: bool) -> Any:
+    """A set whose iteration order is the stored one: see `_sets`.
+
+    Args:
+        items: the members.
+        plan: in which order they are inserted; a negative number is a filler.
+        fillers: for a set, slots that are taken while it is built. A frozen set takes none: there `(how, first)` says
+            that its first members make a set of their own, which is united with the others (`"rest"`) or with all
+            (`"all"`), as sets grow when they are united.
+        frozen: make a frozen set.
+    """
     kept = list(items)
+    if frozen:
+        members = [kept[step] for step in plan]
+        if not fillers:
+            return frozenset(dict.fromkeys(members))
+        how, first = fillers
+        start = frozenset(dict.fromkeys(members[:first]))
+        return start.union(members[first:] if how == "rest" else dict.fromkeys(members))
     sequence: list[Any] = [kept[step] if step >= 0 else _Filler(fillers[-step - 1]) for step in plan]
     made = set(dict.fromkeys(sequence))
-    if frozen:
-        return frozenset(dict.fromkeys(sequence))
     for item in sequence:
         if type(item) is _Filler:
             made.discard(item)
@@ -223,3 +241,118 @@ def ended_generator(name: str, qualname: str) -> Any:
     next(made, None)
     made.__name__, made.__qualname__ = name, qualname
     return made
+
+
+def counter(start: Any, step: Any = 1) -> Any:
+    """An `itertools.count` that goes on where it was."""
+    return itertools.count(start, step)
+
+
+def ended_executor(kind: Any, workers: int) -> Any:
+    """An executor after its `shutdown`; none of its threads or processes is started."""
+    made = kind(workers)
+    made.shutdown()
+    return made
+
+
+class NoThread:
+    """Stands for the threads of a pool that is over."""
+
+    def __call__(self) -> None:
+        """Nothing is left to terminate."""
+
+    def join(self) -> None:
+        """Nothing is left to wait for."""
+
+    def is_alive(self) -> bool:
+        """No."""
+        return False
+
+
+def ended_pool(kind: Any, processes: int) -> Any:
+    """A pool after its end, as far as its methods tell: each says that the pool is not running."""
+    import multiprocessing.pool
+
+    made = kind.__new__(kind)
+    made._ctx, made._processes, made._pool, made._cache = multiprocessing.get_context(), processes, [], {}
+    made._state = multiprocessing.pool.TERMINATE
+    made._terminate = made._worker_handler = made._task_handler = made._result_handler = NoThread()
+    return made
+
+
+def closed_zip(kind: Any, state: dict[str, Any]) -> Any:
+    """A `ZipFile` after its `close`: it still tells what is in the archive."""
+    made = kind.__new__(kind)
+    made.__dict__.update(state, fp=None, _lock=threading.RLock())
+    return made
+
+
+def ended_csv_writer(dialect: dict[str, Any]) -> Any:
+    """A `csv.writer` whose file was closed."""
+    file = io.StringIO()
+    made = csv.writer(file, **dialect)
+    file.close()
+    return made
+
+
+def ended_csv_reader(dialect: dict[str, Any], lines: int) -> Any:
+    """A `csv.reader` whose file was closed after so many lines."""
+
+    def file() -> Iterator[str]:
+        yield from ("x" for _ in range(lines))
+        raise ValueError("I/O operation on closed file.")
+
+    made = csv.reader(file(), **dialect)
+    for _ in range(lines):
+        next(made)
+    return made
+
+
+def closed_compressed(kind: Any, told: dict[str, Any]) -> Any:
+    """A file of `gzip`, `bz2` or `lzma` after its `close`."""
+    made = kind(fileobj=io.BytesIO(), mode="wb") if told else kind(io.BytesIO(), "wb")
+    made.close()
+    made.__dict__.update(told)
+    return made
+
+
+def ended_thread(name: str, daemon: bool) -> threading.Thread:
+    """A thread that has run to its end."""
+    made = threading.Thread(target=NoThread(), name=name, daemon=daemon)
+    made.start()
+    made.join()
+    return made
+
+
+def bare(kind: Any) -> Any:
+    """An object whose constructor was not called."""
+    return kind.__new__(kind)
+
+
+def closed_h5() -> Any:
+    """An `h5py.File` after its `close`: it has forgotten even its name."""
+    h5py: Any = importlib.import_module("h5py")
+    made = h5py.File("closed", "w", driver="core", backing_store=False)
+    made.close()
+    return made
+
+
+def plotly_figure(kind: Any, arguments: tuple[Any, ...], noted: dict[str, Any]) -> Any:
+    """A Plotly figure with its keys in the order they had."""
+    made = kind(*arguments)
+    _order_like(made._data, arguments[0].get("data", []))
+    _order_like(made._layout, arguments[0].get("layout", {}))
+    made.__dict__.update(noted)
+    return made
+
+
+def _order_like(value: Any, pattern: Any) -> None:
+    """Bring the keys of nested dicts into the order of the pattern, in place."""
+    if isinstance(value, dict) and isinstance(pattern, dict):
+        for key in [*pattern, *(key for key in value if key not in pattern)]:
+            if key in value:
+                value[key] = value.pop(key)
+                _order_like(value[key], pattern.get(key))
+    elif isinstance(value, (list, tuple)) and isinstance(pattern, (list, tuple)):
+        for item, other in zip(value, pattern, strict=False):
+            _order_like(item, other)

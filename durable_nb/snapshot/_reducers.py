@@ -7,10 +7,11 @@ type, `NAMED_RULES` by the full name of a type or of one of its bases, so that n
 from __future__ import annotations
 
 import array as arrays
+import ast
 import ctypes
 import functools
 import gc
-import io
+import itertools
 import logging
 import pickle
 import sys
@@ -308,6 +309,13 @@ def _reduce_figure(self: GroupPickler, value: Any) -> Any:
     return tuple(made)
 
 
+def _reduce_plotly(self: GroupPickler, value: Any) -> Any:
+    """A figure is rebuilt from its dict, which sorts the keys; their order, and what Plotly Express noted, stay."""
+    made = self._reduce_generic(value)
+    noted = {name: part for name, part in vars(value).items() if name.startswith("_px_")}
+    return _rebuild.plotly_figure, (*made[:2], noted)
+
+
 def _reduce_tensor(self: GroupPickler, value: Any) -> Any:
     """Tensors pickle their storage each on its own: two that share one would come back apart."""
     address = value.untyped_storage().data_ptr()
@@ -347,32 +355,17 @@ def copy_on_write() -> bool:
     return pandas.get_option("mode.copy_on_write") is True
 
 
-# --- files that are closed, generators that have ended ---------------------------------------------------------------
-
-_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
-
-
-def is_spent(value: Any) -> bool:
-    """Whether nothing can be read from a stream any more: then it has no state but its type and its names."""
-    if type(value) is types.GeneratorType:
-        return value.gi_frame is None
-    return type(value) in _FILES and value.closed
-
-
-def _reduce_file(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
-    name = value.name if isinstance(getattr(value, "name", None), (str, bytes, int)) else None
-    mode = value.mode if isinstance(getattr(value, "mode", None), str) else None
-    encoding = value.encoding if type(value) is io.TextIOWrapper else None
-    return _rebuild.closed_file, (type(value), name, mode, encoding)
-
-
-def _reduce_generator(self: GroupPickler, value: types.GeneratorType[Any, Any, Any]) -> Any:  # noqa: ARG001 - as above
-    return _rebuild.ended_generator, (value.__name__, value.__qualname__)
+def _reduce_count(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
+    """Where a counter stands shows in its repr, without using it."""
+    try:
+        numbers = ast.literal_eval(repr(value).removeprefix("count"))
+    except (ValueError, SyntaxError):
+        raise CannotStore("it counts by something else than numbers") from None
+    return _rebuild.counter, numbers if isinstance(numbers, tuple) else (numbers,)
 
 
 RULES: dict[type, Rule] = {
-    **dict.fromkeys(_FILES, _reduce_file),
-    types.GeneratorType: _reduce_generator,
+    itertools.count: _reduce_count,
     types.FunctionType: _reduce_function,
     types.CellType: _reduce_cell,
     types.CodeType: _reduce_code,
@@ -403,6 +396,7 @@ NAMED_RULES: dict[str, Rule] = {
     "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
     "logging.Logger": _reduce_logger,
     "matplotlib.figure.Figure": _reduce_figure,
+    "plotly.basedatatypes.BaseFigure": _reduce_plotly,
     "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,
 }

@@ -5,7 +5,8 @@ set of 30 integers and loading it gives another order more often than not. The l
 `set(dict)` makes a table sized for the dict and inserts in the dict's order, so the table is decided by two things:
 how many keys there are, and who comes first where two want one slot. Both are read off the live table: a member must be
 inserted after every member that sits on its way from its hash to its slot; a deleted slot on the way is taken by a
-filler while building. The plan is tried at once, and a plan that fails is no plan.
+filler while building. A larger table than the members need is made by more fillers, or for a frozen set by a union, as
+unions made it. The plan is tried at once, and a plan that fails is no plan.
 
 A set with a member whose hash differs between processes has an arbitrary order in any run: there the plan is tried,
 and not missed.
@@ -79,7 +80,7 @@ def ordered(value: set[Any] | frozenset[Any]) -> bool:
     return all(stable(member, strings) for member in value)
 
 
-def plan_for(value: set[Any] | frozenset[Any]) -> tuple[list[Any], list[int], list[int]] | None:
+def plan_for(value: set[Any] | frozenset[Any]) -> tuple[list[Any], list[int], list[Any]] | None:
     """Members, insertion plan and fillers for `_rebuild.ordered_set`; None when no plan gives this order."""
     members = list(value)
     slots = _slots(value)
@@ -102,14 +103,28 @@ def plan_for(value: set[Any] | frozenset[Any]) -> tuple[list[Any], list[int], li
         return None
     values = [_unused(slot, mask) for slot in sorted(fillers)]
     room = _room(len(members) + len(values), mask)
-    if room is None or (isinstance(value, frozenset) and (values or room)):
+    if isinstance(value, frozenset):
+        return None if values else _frozen_plan(members, sequence, room, mask + 1)
+    if room is None:
         return None
     values += [_unused(step & mask, mask) + (mask + 1) * (step + 7) for step in range(room)]
     plan = [-1 - step for step in range(len(values) - room)]
     plan += sequence
     plan += [-1 - step for step in range(len(values) - room, len(values))]
-    made = _rebuild.ordered_set(members, plan, values, isinstance(value, frozenset))
+    made = _rebuild.ordered_set(members, plan, values, False)
     return (members, plan, values) if _same(made, members) else None
+
+
+def _frozen_plan(
+    members: list[Any], sequence: list[int], room: int | None, size: int
+) -> tuple[list[Any], list[int], list[Any]] | None:
+    """Tables of other sizes than a dict gives come from unions; the few ways to such a size are tried."""
+    ways: list[list[Any]] = [[]] if room == 0 else [["all", room]] if room is not None and room <= len(members) else []
+    ways += [["rest", first] for first in (0, size // 4, min(len(members), size // 2 - 1)) if first <= len(members)]
+    for way in ways:
+        if _same(_rebuild.ordered_set(members, sequence, way, True), members):
+            return members, sequence, way
+    return None
 
 
 def _same(made: Any, members: list[Any]) -> bool:

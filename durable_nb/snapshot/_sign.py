@@ -20,9 +20,9 @@ _BYTES = "\0bytes"
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """JSON values and `bytes` as bytes; equal values give equal bytes."""
+    """JSON values and `bytes` as bytes; dicts keep their order."""
     raw: list[bytes] = []
-    head = json.dumps(_out(value, raw), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    head = json.dumps(_out(value, raw), separators=(",", ":"), ensure_ascii=True).encode()
     return b"".join([_MAGIC, len(head).to_bytes(8, "big"), head, *raw])
 
 
@@ -53,7 +53,7 @@ def _out(value: Any, raw: list[bytes]) -> Any:
         raw.append(bytes(value))
         return {_BYTES: [start, len(raw[-1])]}
     if isinstance(value, Mapping):
-        return {key: _out(item, raw) for key, item in sorted(value.items())}
+        return {key: _out(item, raw) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_out(item, raw) for item in value]
     return value

@@ -31,7 +31,7 @@ from durable_nb.snapshot import _figures
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
-from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, parted, unmoved
+from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, moved, parted
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
@@ -94,6 +94,10 @@ class Tracker:
         self.filename_for = filename_for
         self._shells = hidden if isinstance(hidden, Mapping) else None
         self._hidden = {name: namespace.get(name) for name in {*hidden, *_USUALLY_HIDDEN} if name in namespace}
+        self._users: set[str] = set()
+        """Names that can only be the user's."""
+        self._never: set[str] = set()
+        """Names that never are: the shell adds `_i7` and its like with each cell."""
         self._capture = capture
         self._groups: dict[str, Group] = {}
         self._index: dict[int, Group] = {}
@@ -119,16 +123,27 @@ class Tracker:
 
     def bindings(self) -> dict[str, Any]:
         """The user's names and values, with display results as `Out[n]`."""
-        hidden = self._hidden
+        users, never = self._users, self._never
         found = {
             name: value
             for name, value in self.namespace.items()
-            if not (name in hidden and hidden[name] is value) and (not _is_shells(name) or self._is_users(name, value))
+            if name in users or (name not in never and self._is_not_hidden(name, value))
         }
         for number, value in self._displayed().items():
             found[f"Out[{number}]"] = value
         found.update(_figures.open_figures())
         return found
+
+    def _is_not_hidden(self, name: str, value: Any) -> bool:
+        hidden = self._hidden
+        if _is_shells(name):
+            if name not in _RESULTS:
+                self._never.add(name)
+            return not (name in hidden and hidden[name] is value) and self._is_users(name, value)
+        if name in hidden:
+            return hidden[name] is not value
+        self._users.add(name)
+        return True
 
     def _is_users(self, name: str, value: Any) -> bool:
         """Whether `_`, `__` or `___` is a name that the user has bound, which the shell then leaves alone."""
@@ -172,14 +187,11 @@ class Tracker:
             self._promises.drop(name)
             self._promises.forget_place(name)
 
-    def _mark(self, bindings: Mapping[str, Any]) -> dict[str, Mark]:
-        """Marks of all bindings; those that still hold are kept."""
+    def _mark(self, bindings: Mapping[str, Any], changed: Iterable[str] | None = None) -> dict[str, Mark]:
+        """Marks of all bindings; those that still hold are kept. `changed`: the names whose marks do not, if known."""
         marks = self._marks
-        found = {}
-        for name, value in bindings.items():
-            mark = marks.get(name)
-            found[name] = mark if mark is not None and mark.same(value) else Mark(value)
-        return found
+        fresh = {name: Mark(bindings[name]) for name in (moved(marks, bindings) if changed is None else changed)}
+        return {name: fresh.get(name) or marks[name] for name in bindings}
 
     # --- around a cell -----------------------------------------------------------------------------------------
 
@@ -188,9 +200,10 @@ class Tracker:
         bindings = self._catch_up()
         self._arrived.clear()
         wanted = [name for name in touched if name in bindings]
-        for name in bindings:
+        known_groups = self._groups
+        for name in [name for name in bindings if (found := known_groups.get(name)) is None or found.scan is None]:
             group = self._group(name)
-            if group.scan is None:
+            if group.scan is None:  # still: the pass over a name before may have looked at it too
                 # A restored value whose version is lineage has nothing but a state to tell a change by.
                 known = self._versions.get(name)
                 self._pass_over(group, hashing=known is not None and known.kind == "lineage")
@@ -201,7 +214,7 @@ class Tracker:
             group = self._groups[name]
             state = None if group.scan is None else group.scan.state
             states.update(dict.fromkeys(group.names, (group.names, state)))
-        self._marks = self._mark(bindings)
+        self._marks = dict(self._marks)  # a new dict: the picture of a cell around this one stays
         return Before(self._marks, states, self._capture())
 
     def after(
@@ -226,11 +239,11 @@ class Tracker:
         """
         bindings = self._settled()
         self.definitions.note(bindings.values())
-        known = {**before.marks, **self._arrived} if self._arrived else before.marks
-        rebound = [name for name, value in bindings.items() if not unmoved(known, name, value)]
+        rebound = moved({**before.marks, **self._arrived} if self._arrived else before.marks, bindings)
         deleted = tuple(name for name in before.marks if name not in bindings)
         again = [name for name in binds if name in bindings]
-        look = [name for name in bindings if name in {*touched, *rebound}]
+        looked_at = {*touched, *rebound}
+        look = [name for name in bindings if name in looked_at]
         changed = self._regroup(bindings, look, {*rebound}, deleted, before.states)
         for name in again:
             if self._groups[name] not in changed:
@@ -241,10 +254,10 @@ class Tracker:
         versions: dict[str, Version] = {}
         for group in changed:
             versions |= self._new_versions(group, fingerprint, nonce)
-        self._marks = self._mark(bindings)
+        self._marks = self._mark(bindings, rebound if self._marks is before.marks else None)
         problems = tuple(problem for group in changed for problem in group.problems)
-        moved = ProcessState.diff(before.process, self._capture() if process is None else process)
-        return Delta(versions, deleted, changed, problems, moved, self)
+        differs = ProcessState.diff(before.process, self._capture() if process is None else process)
+        return Delta(versions, deleted, changed, problems, differs, self)
 
     # --- versions ----------------------------------------------------------------------------------------------
 
@@ -282,12 +295,24 @@ class Tracker:
         """True when the name is bound to what it was bound to when last looked at."""
         if not self._is_bound(name):
             return name not in self._marks
-        return unmoved(self._marks, name, self.value(name))
+        return not moved(self._marks, {name: self.value(name)})
 
     def mark_dirty(self, names: Iterable[str]) -> None:
         """A failed cell left these: nothing that reads them is checkpointed until a completed cell binds them."""
         for name in names:
             self._dirty.update(self._groups[name].names if name in self._groups else (name,))
+
+    def made_again(self, names: Iterable[str]) -> None:
+        """No checkpoint can hold these after all: each run of their cell makes them anew.
+
+        As for values that a pass already refuses, their version is then that of their cell, and cells that only read
+        them keep replaying.
+        """
+        for name in names:
+            old = self._versions.get(name)
+            if old is not None and old.kind == "lineage":
+                text = digest_text("lineage", old.producer, name, "")
+                self._versions[name] = dataclasses.replace(old, text=text, exact=False)
 
     def invalidate(self, names: Iterable[str] | None = None) -> None:
         """Something ran outside of cells: look again before trusting what is known of these names (None: of all)."""
@@ -476,9 +501,9 @@ class Tracker:
     def _scan(self, names: Iterable[str], *, hashing: bool = True) -> Scan:
         return scan([(name, self.value(name)) for name in names], self.definitions, hashing=hashing)
 
-    def _ordered(self, names: Iterable[str]) -> tuple[str, ...]:
+    def _ordered(self, names: Iterable[str], bindings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         wanted = set(names)
-        return tuple(name for name in self.bindings() if name in wanted)
+        return tuple(name for name in (self.bindings() if bindings is None else bindings) if name in wanted)
 
     def _remember(self, group: Group) -> None:
         assert group.scan is not None
@@ -601,10 +626,9 @@ class Tracker:
                 for key in ids:
                     if key in holders:
                         links.join(name, holders[key])
-        place = {name: number for number, name in enumerate(bindings)}
         whole = {frozenset(unit): item for unit, item in zip(units, scans, strict=True)}
         for component in links.components():
-            names = tuple(sorted(component, key=place.__getitem__))
+            names = tuple(component) if len(component) == 1 else self._ordered(component, bindings)
             found = whole.get(frozenset(names))
             if found is None or found.names != names or found.state is None:
                 found = self._scan(names)
@@ -668,7 +692,7 @@ class Tracker:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
         bindings = self._settled()
         self.definitions.note(bindings.values())
-        strange = [name for name, value in bindings.items() if not unmoved(self._marks, name, value)]
+        strange = moved(self._marks, bindings)
         gone = [name for name in self._marks if name not in bindings]
         if strange or gone:
             for group in self._regroup(bindings, strange, set(strange), gone, {}):

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from durable_nb import maintenance, runtime
+from durable_nb import encryption, maintenance, runtime
 from durable_nb.journal import _markers, _sqlite
 from durable_nb.snapshot import _blobs, _sign
 
@@ -266,6 +266,7 @@ class StoreFaults:
         self._pid = os.getpid()
         for module, name, layer in (
             (runtime, "os", _Os(self, "store")),
+            (encryption, "os", _Os(self, "encryption")),
             (maintenance, "os", _Os(self, "care")),
             (_blobs, "os", _Os(self, "blob")),
             (_sign, "os", _Os(self, "key")),

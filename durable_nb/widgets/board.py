@@ -3,6 +3,8 @@
 Plain HTML with inline styles, no script and no widget: what is shown live is what is saved, an untrusted or printed
 page has it too, and a row unfolds (`<details>`) without a kernel. A page is kept up to date by sending it again.
 
+Words have the page's own colour, since no tone is readable on a light page and on a dark one; a dot has the tone.
+
 The bars are in scale with each other. In a notebook they stand one after the other, in the order of the cells: a hollow
 bar is work that was not done again. In a handler they stand where they happened, since branches run side by side. A
 failed attempt is a red part of its bar.
@@ -30,6 +32,8 @@ _TONES = {
     "asks you": "#d32f2f",
 }
 _GREY = "#808080"
+_FEW = 8
+"""Calls inside a cell or a batch that are shown whatever became of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +92,12 @@ def board_of(view: ExecutionView, *, subtitle: str = "", now: Mapping[str, Row] 
         shown = [_recorded(op) for op in tops if op.type.value != "EXECUTION"]
     else:
         shown = [_with_attempts(row, by_id.get(row.key)) for row in now.values()]
+    inside: dict[str | None, list[OperationView]] = {}
+    for op in view.operations:
+        inside.setdefault(op.parent_id, []).append(op)
     rows: list[Row] = []
     for row in shown:
-        rows += [row, *_below(view, row.inside or row.key, 1)]
+        rows += [row, *_below(inside, row.inside or row.key, 1)]
     return Board(
         title=view.name,
         subtitle=subtitle,
@@ -117,11 +124,19 @@ def _last_run(attempts: Sequence[AttemptView]) -> Sequence[AttemptView]:
     return attempts[starts[-1] :] if starts else attempts
 
 
-def _below(view: ExecutionView, key: str, depth: int) -> Iterable[Row]:
-    for op in view.operations:
-        if op.parent_id == key:
+def _below(inside: Mapping[str | None, Sequence[OperationView]], key: str, depth: int) -> Iterable[Row]:
+    """The calls inside an operation. Of very many, those that are done are one row: who looks wants the others."""
+    calls = inside.get(key, ())
+    rest = [op for op in calls[_FEW:] if _state(op) == "stored"] if len(calls) > _FEW + 2 else []
+    left_out = {op.operation_id for op in rest}
+    for op in calls:
+        if op.operation_id not in left_out:
             yield _recorded(op, depth)
-            yield from _below(view, op.operation_id, depth + 1)
+            yield from _below(inside, op.operation_id, depth + 1)
+    if rest:
+        size_of_all = sum(op.nbytes for op in rest)
+        label = f"… and {len(rest)} more (durable-nb show lists them)"
+        yield Row(key="", label=label, state="stored", nbytes=size_of_all, depth=depth)
 
 
 def _recorded(op: OperationView, depth: int = 0) -> Row:
@@ -143,6 +158,8 @@ def _state(op: OperationView) -> str:
         return "asks you"
     if op.status.value == "SUCCEEDED":
         return "runs again" if op.details.get("runs_again") else "stored"
+    if op.status.value == "STARTED" and op.type.value in ("WAIT", "CALLBACK"):
+        return "waiting"
     words = {"STARTED": "running", "PENDING": "waiting", "FAILED": "failed", "TIMED_OUT": "failed"}
     return words.get(op.status.value, op.status.value.lower().replace("_", " "))
 
@@ -183,7 +200,7 @@ def _row_html(row: Row, span: tuple[float, float]) -> str:
     cells = (
         (_NUMBER + f" color: {_GREY};", escape(row.prompt)),
         (_CELL + f" {indent}width: 50%;", _told(row)),
-        (_CELL + f" white-space: nowrap; color: {tone};", f"<b>{escape(row.state)}</b>"),
+        (_CELL + " white-space: nowrap;", f'<span style="color: {tone};">&#9679;</span> {escape(row.state)}'),
         (_NUMBER, tries),
         (_NUMBER, "" if row.seconds is None else escape(lasting(row.seconds))),
         (_NUMBER, escape(size(row.nbytes)) if row.nbytes else ""),
@@ -232,16 +249,28 @@ def _spans(board: Board) -> list[tuple[float, float]]:
     """Start and width of each bar, as shares of the whole."""
     if board.side_by_side:
         return _by_the_clock(board.rows)
-    spans, at = [], 0.0
+    spans: list[tuple[float, float]] = []
+    at = begin = 0.0
+    cell: Row | None = None
     for row in board.rows:
         length = row.seconds or 0.0
-        if row.depth:  # inside its cell, whose bar is the whole
-            spans.append((at, 0.0))
+        if row.depth:
+            spans.append(_inside(row, cell, begin, at))
             continue
+        cell, begin = row, at
         spans.append((at, length))
         at += length
     whole = at or 1.0
     return [(start / whole, length / whole) for start, length in spans]
+
+
+def _inside(row: Row, cell: Row | None, begin: float, end: float) -> tuple[float, float]:
+    """Where a call stands in the bar of its cell; one of an earlier run stands at its start."""
+    times, around = _times(row), _times(cell) if cell is not None else None
+    if times is None or around is None or times[0] < around[0]:
+        return begin, 0.0
+    start = min(begin + times[0] - around[0], end)
+    return start, min(row.seconds or times[1] - times[0], end - start)
 
 
 def _by_the_clock(rows: Sequence[Row]) -> list[tuple[float, float]]:
@@ -294,7 +323,7 @@ def totals(board: Board) -> str:
     if board.saved >= 0.001:
         parts.append(f"{lasting(board.saved)} saved")
     if board.store_bytes:
-        parts.append(f"{size(board.store_bytes)} in the store")
+        parts.append(f"{size(board.store_bytes)} of results")
     return ", ".join(parts)
 
 

@@ -46,6 +46,7 @@ SHOWN: dict[str, list[str]] = {
         "%matplotlib inline\nimport matplotlib.pyplot as plt",
         "plt.figure(figsize=(1, 1))\nplt.plot([1, 2]);",
     ],
+    "a figure without a magic": ["import matplotlib.pyplot as plt", "plt.figure(figsize=(1, 1))\nplt.plot([1, 2]);"],
     "a warning": ["import warnings", "warnings.warn('careful', UserWarning)\nx = max(1, 2)"],
     "logging": ["import logging", "logging.getLogger('x').warning('noted')\ny = max(1, 2)"],
     "nothing": ["x = max(1, 2)"],

@@ -1,12 +1,15 @@
 """JupyterLab or Notebook 7 in a headless Chromium, for tests that must see what a person sees.
 
     with Lab(bench) as lab:                      # app="notebook" for Notebook 7
+        lab.begin()                              # a folder of the test's own, lab.bench, and a new page
+        lab.bench.notebook("demo.ipynb", ["1", "2"])
         lab.open("demo.ipynb")                   # the page is there and its kernel idle
         lab.run_all()
         assert lab.texts() == ["1\\n", "2\\n"]
         lab.restart()
         lab.shot("demo.png")
 
+Tests may share one: each begins with a folder without a history, without kernels, and with a page that knows nothing.
 The page is driven through the application object, not through menus. Needs Chromium (`CHROMIUM` names one that is not
 on PATH) and the Python package playwright, not its own browser. Server, kernels and browser end with the `with` block.
 """
@@ -53,9 +56,15 @@ _PANEL = "window.jupyterapp.shell.currentWidget"
 _IDLE = f"() => window.jupyterapp && {_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'"
 # The prompt says [*] from the moment a cell is queued, so this does not race with the kernel's busy and idle messages.
 _DONE = f"""() => {{ const panel = {_PANEL};
-    return panel.sessionContext.session?.kernel?.status === 'idle'
+    return window.durableTest.over && panel.sessionContext.session?.kernel?.status === 'idle'
         && [...panel.content.widgets].every(c => c.model.type !== 'code' || c.model.executionState !== 'running')
         && ![...document.querySelectorAll('.jp-InputPrompt')].some(e => e.textContent.includes('[*]')); }}"""
+
+# The promise of the last command tells its end; those before it may never end, as when a kernel was killed.
+_EXECUTE = """([name, args]) => {
+    const token = window.durableTest = { over: false, error: null };
+    window.jupyterapp.commands.execute(name, args)
+        .catch(error => { token.error = String(error); }).finally(() => { token.over = true; }); }"""
 
 
 def find_chromium() -> str | None:
@@ -63,14 +72,17 @@ def find_chromium() -> str | None:
 
 
 class Lab:
-    """A server over the bench's folder, and one page."""
+    """A server over the bench's folder, a browser, and the page of one test."""
 
     def __init__(self, bench: Bench, *, app: Literal["lab", "notebook"] = "lab", width: int = 1280, height: int = 900):
-        self.bench, self.app = bench, app
+        self._home, self.app = bench, app
+        self.bench = bench
+        self._tests = 0
         self._size = {"width": width, "height": height}
         self._token = secrets.token_hex(16)
         self._stack = ExitStack()
         self._log = bench.private / "server.log"
+        self._theme = bench.private / "settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
         self.console: list[tuple[str, str]] = []
         self.problems: list[str] = []
         self.page: Any = None
@@ -88,7 +100,7 @@ class Lab:
     # --- server ---------------------------------------------------------------------------------------------------
 
     def _start_server(self, stack: ExitStack) -> None:
-        private = self.bench.private
+        private = self._home.private
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -96,7 +108,7 @@ class Lab:
         news = private / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
         news.parent.mkdir(parents=True, exist_ok=True)  # else a first start asks about news, over the cells
         news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        env = self.bench.environment(
+        env = self._home.environment(
             JUPYTERLAB_WORKSPACES_DIR=str(private / "workspaces"),
             JUPYTERLAB_SETTINGS_DIR=str(private / "settings"),
             JUPYTER_NO_CONFIG="1",
@@ -106,7 +118,7 @@ class Lab:
             *(sys.executable, "-m", "jupyterlab" if self.app == "lab" else "notebook"),
             *("--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
             *("--ServerApp.port_retries=0", f"--IdentityProvider.token={self._token}"),
-            *(f"--ServerApp.root_dir={self.bench.root}", "--ServerApp.terminals_enabled=False"),
+            *(f"--ServerApp.root_dir={self._home.root}", "--ServerApp.terminals_enabled=False"),
             f"--{application}.expose_app_in_browser=True",
         ]
         with self._log.open("wb") as log:
@@ -151,22 +163,50 @@ class Lab:
         assert chromium is not None, "no Chromium found: install it, or set CHROMIUM"
         driver = stack.enter_context(sync_playwright())
         context = driver.chromium.launch_persistent_context(
-            str(self.bench.private / "browser"),
+            str(self._home.private / "browser"),
             executable_path=chromium,
             headless=True,
             args=CHROMIUM_FLAGS,
             viewport=self._size,
         )
         stack.callback(context.close)
-        self.page = context.pages[0]
-        self.page.set_default_timeout(LIMIT * 1000)
-        self.page.on("console", lambda line: self.console.append((line.type, line.text)))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("response", self._on_response)
+        self._context = context
 
-    def _on_response(self, response: Any) -> None:
-        if response.status >= 400:
-            self.problems.append(f"{response.status} {response.url}")
+    # --- one test -------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A folder of its own and a new page for the next test."""
+        self._tests += 1
+        user = self._home.private  # the server's kernels and what a test runs beside them are one user's
+        shared = {f"JUPYTER_{kind.upper()}_DIR": str(user / kind) for kind in ("data", "config", "runtime")}
+        self.bench = Bench(self._home.root / f"test-{self._tests}", {**shared, "IPYTHONDIR": str(user / "ipython")})
+        self._theme.unlink(missing_ok=True)
+        self.page = self._new_page()
+
+    def end(self) -> None:
+        """Close the page and end the kernels."""
+        self.page.close()
+        self.stop_kernels()
+
+    def stop_kernels(self) -> None:
+        """End them, and wait for that."""
+        for session in self.api("/api/sessions"):
+            self.api(f"/api/sessions/{session['id']}", method="DELETE")
+
+    def _new_page(self) -> Any:
+        page = self._context.new_page()
+        # Their own lists: what an old page still says is no matter of the next test.
+        console, problems = self.console, self.problems = [], []
+        page.set_default_timeout(LIMIT * 1000)
+        page.on("console", lambda line: console.append((line.type, line.text)))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+
+        def on_response(response: Any) -> None:
+            if response.status >= 400:
+                problems.append(f"{response.status} {response.url}")
+
+        page.on("response", on_response)
+        return page
 
     def errors(self) -> list[str]:
         """Errors of the page, known noise left out; a healthy page has none."""
@@ -183,20 +223,23 @@ class Lab:
     def open(self, name: str) -> None:
         """Open a notebook of the bench, and wait for its kernel."""
         stem, extra = ("/lab/tree/", "&reset") if self.app == "lab" else ("/notebooks/", "")
-        self.page.goto(f"{self._url}{stem}{quote(name)}?token={self._token}{extra}")
+        path = quote(f"{self.bench.root.name}/{name}")
+        self.page.goto(f"{self._url}{stem}{path}?token={self._token}{extra}")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_function(_IDLE)
 
     def command(self, name: str, *, wait: bool = True, **args: Any) -> None:
-        """A command of the application, such as `notebook:run-all-cells`."""
-        then = "return done.then(() => null)" if wait else "done.catch(() => null)"
-        script = f"([name, args]) => {{ const done = window.jupyterapp.commands.execute(name, args); {then} }}"
-        self.page.evaluate(script, [name, args])
+        """A command of the application, such as `notebook:run-all-cells`; with `wait`, until it has ended."""
+        self.page.evaluate(_EXECUTE, [name, args])
+        if wait:
+            self.page.wait_for_function("() => window.durableTest.over")
+            error = self.page.evaluate("() => window.durableTest.error")
+            assert error is None, f"{name}: {error}"
 
-    def run_all(self) -> None:
-        """Run All, and wait for its end."""
+    def run_all(self, *, limit: float = LIMIT) -> None:
+        """Run All, and wait for its end; `limit` in seconds, for work that is long by itself."""
         self.command("notebook:run-all-cells", wait=False)
-        self.wait_done()
+        self.wait_done(limit)
 
     def run_cell(self, index: int) -> None:
         """Run one cell, and wait for its end."""
@@ -204,11 +247,9 @@ class Lab:
         self.command("notebook:run-cell", wait=False)
         self.wait_done()
 
-    def wait_done(self) -> None:
+    def wait_done(self, limit: float = LIMIT) -> None:
         """Until no cell is queued or running."""
-        # The command was only posted: wait until the page has taken it up, then until it is done.
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        self.page.wait_for_function(_DONE)
+        self.page.wait_for_function(_DONE, timeout=limit * 1000)
 
     def edit(self, index: int, source: str) -> None:
         """Replace a cell's source, as typing does."""
@@ -218,7 +259,7 @@ class Lab:
 
     def restart(self) -> None:
         """A fresh kernel, without the dialogue."""
-        self.page.evaluate(f"() => {_PANEL}.sessionContext.session.kernel.restart()")
+        self.page.evaluate(f"() => {_PANEL}.sessionContext.session.kernel.restart().then(() => null)")
         self.page.wait_for_function(_IDLE)
 
     def save(self) -> None:

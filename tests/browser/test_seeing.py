@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ import pytest
 from tests.browser.lab import Lab
 from tests.notebook.harness import Bench
 
-# Long and many: they belong to the long run; `test_lab.py` is what every run sees of a browser.
-pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.soak, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+only_lab = pytest.mark.parametrize("server", ["lab"], indirect=True)
+"""What does not depend on the application is seen in one of them."""
 
 FETCH = """\
 %%durable_step fetch --max-attempts 4 --initial-delay 30s --jitter none
@@ -91,18 +92,17 @@ def luminance(lab: Lab, selector: str, what: str) -> float:
     return float(lab.page.evaluate(script, [selector, what]))
 
 
-@pytest.fixture(params=["lab", "notebook"])
-def lab(request: pytest.FixtureRequest, bench: Bench) -> Iterator[Lab]:
-    bench.notebook("report.ipynb", CELLS)
-    with Lab(bench, app=request.param, width=1000, height=760) as opened:
-        opened.open("report.ipynb")
-        if opened.app == "lab":  # the notebook by itself
-            opened.command("application:toggle-left-area")
-        yield opened
+def opened(lab: Lab, cells: list[str] = CELLS, name: str = "report.ipynb") -> Any:
+    """The page, with these cells."""
+    lab.bench.notebook(name, cells)
+    lab.open(name)
+    if lab.app == "lab":  # the notebook by itself
+        lab.command("application:toggle-left-area")
+    return lab.page
 
 
-def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab, bench: Bench) -> None:
-    page = lab.page
+def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab) -> None:
+    page = opened(lab)
     lab.command("notebook:run-all-cells", wait=False)
     page.wait_for_selector(f"{STEP}[data-tone=wait]")
     assert "attempt 1 of 4 failed" in page.inner_text(STEP)
@@ -128,7 +128,7 @@ def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab, b
     assert FINAL in page.inner_text(".jp-Notebook")
     assert lab.texts()[2] == "{'rows': 15, 'words': 5}\n"
     lab.save()
-    saved = (bench.root / "report.ipynb").read_text()
+    saved = (lab.bench.root / "report.ipynb").read_text()
     assert "widget-view" not in saved
     assert not lab.errors()
     # Reopened by a page that has never seen the widget, with a kernel that has not either.
@@ -140,40 +140,43 @@ def test_a_step_is_followed_through_its_attempts_and_leaves_one_line(lab: Lab, b
     wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
     assert FINAL in page.inner_text(".jp-Notebook")
     assert not lab.errors()
-    # And on paper: a page by nbconvert, which nobody has to be online for.
-    html = exported(bench)
-    assert "up to 4 attempts" in html
-    assert "widget-view" not in html
 
 
-def exported(bench: Bench) -> str:
-    argv = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--stdout", "report.ipynb"]
+def exported(bench: Bench, name: str = "report.ipynb") -> str:
+    argv = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--stdout", name]
     done = subprocess.run(argv, cwd=bench.root, env=bench.environment(), capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def test_cancel_stops_a_cell_that_sleeps(lab: Lab) -> None:
+    page = opened(lab)
     lab.edit(2, "%%durable_step slow\nimport time\ntime.sleep(600)")
     lab.command("notebook:run-all-cells", wait=False)
-    lab.page.wait_for_selector(".durable-nb-button[data-kind=cancel]")
+    page.wait_for_selector(".durable-nb-button[data-kind=cancel]")
     press(lab, "cancel")
     lab.wait_done()
     assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
     wait_states(lab, None, "durable", "failed", None, None, None)
 
 
+@only_lab
 def test_the_keyboard_is_enough_for_the_buttons(lab: Lab) -> None:
+    page = opened(lab)
     lab.command("notebook:run-all-cells", wait=False)
-    lab.page.wait_for_selector(f"{STEP}[data-tone=wait]")
-    lab.page.focus(".durable-nb-button[data-kind=cancel]")
-    lab.page.keyboard.press("Enter")
+    page.wait_for_selector(f"{STEP}[data-tone=wait]")
+    page.focus(".durable-nb-button[data-kind=cancel]")
+    page.keyboard.press("Enter")
     lab.wait_done()
     assert [output["ename"] for output in lab.cells()[2]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
 
 
-@pytest.mark.parametrize(("button", "errors"), [("succeeded", 0), ("failed", 1)])
+@pytest.mark.parametrize(
+    ("server", "button", "errors"),
+    [("lab", "succeeded", 0), ("notebook", "succeeded", 0), ("lab", "failed", 1)],
+    indirect=["server"],
+)
 def test_an_interrupted_payment_is_decided_below_its_cell(lab: Lab, button: str, errors: int) -> None:
-    page = lab.page
+    page = opened(lab)
     pay = "%%durable_step pay --at-most-once\nPath('paid').write_text('x')\ntime.sleep(600)"
     lab.edit(2, pay)
     lab.command("notebook:run-all-cells", wait=False)
@@ -187,10 +190,14 @@ def test_an_interrupted_payment_is_decided_below_its_cell(lab: Lab, button: str,
     page.wait_for_function(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
     )
-    lab.run_cell(0)
-    lab.run_cell(2)
+    for index in range(3):
+        lab.run_cell(index)
     page.wait_for_selector(".durable-nb-button[data-kind=succeeded]")
     assert "needs your decision" in page.inner_text(STEP)
+    lab.save()
+    saved = (lab.bench.root / "report.ipynb").read_text()
+    assert "widget-view" not in saved
+    assert "Durable step pay: at most once. Interrupted, and not decided yet: it may have happened." in saved
     if button == "succeeded":
         picture(lab, f"decision-{lab.app}")
     press(lab, button)
@@ -201,7 +208,7 @@ def test_an_interrupted_payment_is_decided_below_its_cell(lab: Lab, button: str,
 
 
 def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab) -> None:
-    page = lab.page
+    page = opened(lab)
     (lab.bench.root / "tries").write_text("xx")
     lab.run_all()
     wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
@@ -216,7 +223,7 @@ def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab
     wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
     lab.save()
     lab.restart()
-    wait_states(lab, None, "stored", "stored", "stored", "stale", "stored")
+    wait_states(lab, None, "stored", "stored", "stored", "not_storable", "stored")
     lab.run_all()
     wait_states(lab, None, "replayed", "replayed", "replayed", "not_storable", "replayed")
     page.click(".durable-nb-badge[data-state=replayed] >> nth=3")
@@ -229,7 +236,9 @@ def test_badges_say_what_became_of_each_cell_and_what_an_edit_makes_run(lab: Lab
     assert not lab.errors()
 
 
+@only_lab
 def test_a_page_that_is_opened_later_knows_the_badges(lab: Lab) -> None:
+    opened(lab)
     (lab.bench.root / "tries").write_text("xx")
     lab.run_all()
     lab.save()
@@ -237,8 +246,9 @@ def test_a_page_that_is_opened_later_knows_the_badges(lab: Lab) -> None:
     wait_states(lab, None, "durable", "durable", "durable", "not_storable", "durable")
 
 
-def test_the_board_follows_the_cells_and_is_saved_as_it_is(lab: Lab, bench: Bench) -> None:
-    (bench.root / "tries").write_text("xx")
+def test_the_board_follows_the_cells_and_is_saved_as_it_is(lab: Lab) -> None:
+    opened(lab)
+    (lab.bench.root / "tries").write_text("xx")
     lab.run_cell(0)
     lab.edit(1, "%durable status")
     lab.run_cell(1)
@@ -248,14 +258,126 @@ def test_the_board_follows_the_cells_and_is_saved_as_it_is(lab: Lab, bench: Benc
     lab.page.wait_for_function("() => document.querySelector('.jp-OutputArea table')?.innerText.includes('executed')")
     assert "rows = [1, 2]" in board.inner_text()
     lab.save()
-    outputs: list[Any] = json.loads((bench.root / "report.ipynb").read_text())["cells"][1]["outputs"]
+    outputs: list[Any] = json.loads((lab.bench.root / "report.ipynb").read_text())["cells"][1]["outputs"]
     assert [sorted(output["data"]) for output in outputs] == [["text/html", "text/plain"]]
     assert "rows = [1, 2]" in "".join(outputs[0]["data"]["text/plain"])
     assert not lab.errors()
 
 
+ORDERS = [
+    "import durable_nb\nfrom durable_nb import context, durable_execution",
+    """\
+@durable_execution
+def orders(event, context):
+    context.step(lambda _: None, name="open")
+    context.map([1, 2, 3], lambda inner, n, *_: inner.step(lambda _: n * n, name=f"pack {n}"), name="pack")
+    context.parallel([lambda inner: inner.step(lambda _: "sent", name="send")], name="ship")""",
+    "orders.run({}, name='order-1')",
+    "squares = context.map([1, 2], lambda inner, n, *_: inner.step(lambda _: n * n, name=f'square {n}'), name='squares')",
+    "%durable status",
+    "%durable status order-1",
+]
+
+
+@only_lab
+def test_children_of_a_cell_and_branches_of_a_handler_are_rows_of_the_board(lab: Lab) -> None:
+    page = opened(lab, ORDERS)
+    lab.run_all()
+    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea table').length === 2")
+    cells, handler = (page.locator(".jp-OutputArea table").nth(n).inner_text() for n in range(2))
+    assert [cells.count(f"square {n}") for n in (1, 2)] == [1, 1]
+    assert [name for name in ("open", "pack 1", "pack 2", "pack 3", "send") if name not in handler] == []
+    scroll = "() => [...document.querySelectorAll('.jp-OutputArea table')].pop().parentElement.scrollIntoView()"
+    page.evaluate(scroll)
+    picture(lab, "board-handler-light")
+    dark(lab)
+    page.evaluate(scroll)
+    picture(lab, "board-handler-dark")
+    assert not lab.errors()
+
+
+def test_an_unmarked_cell_that_waits_shows_a_widget_while_it_does(lab: Lab) -> None:
+    cells = ["from durable_nb import context", "context.wait(600, name='cool down')\nwarm = len('yes')", "warm + 1"]
+    page = opened(lab, cells)
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(".durable-nb-button[data-kind=go]")
+    assert "waiting: cool down" in page.inner_text(STEP)
+    wait_states(lab, None, "waiting", None)
+    # A notebook that is saved now, and never again because its kernel dies, reads well.
+    lab.save()
+    saved = (lab.bench.root / "report.ipynb").read_text()
+    assert "widget-view" not in saved
+    assert "Durable step context.wait(600, name='cool down'): waits." in saved
+    page.wait_for_selector(STEP)
+    picture(lab, f"waiting-{lab.app}")
+    press(lab, "go")
+    lab.wait_done()
+    page.wait_for_selector(STEP, state="detached")
+    wait_states(lab, None, "durable", "durable")
+    assert not lab.errors()
+
+
+@only_lab
+def test_a_press_that_the_kernel_cannot_take_is_said_to_wait(lab: Lab) -> None:
+    """As when C code holds the interpreter: no thread of the kernel sees the press."""
+    page = opened(lab, ["import time", "%%durable_step held\ntime.sleep(600)"])
+    lab.command("notebook:run-all-cells", wait=False)
+    page.wait_for_selector(".durable-nb-button[data-kind=cancel]")
+    (pid,) = lab.kernel_pids()
+    os.kill(pid, signal.SIGSTOP)
+    press(lab, "cancel")
+    page.wait_for_function(
+        "() => document.querySelector('.durable-nb-status')?.textContent.startsWith('no answer yet')"
+    )
+    os.kill(pid, signal.SIGCONT)
+    lab.wait_done()
+    assert [output["ename"] for output in lab.cells()[1]["outputs"] if "ename" in output] == ["KeyboardInterrupt"]
+    assert not lab.errors()
+
+
+@only_lab
+def test_a_page_by_nbconvert_asks_the_network_for_nothing_of_ours(lab: Lab) -> None:
+    """With the network cut: what a page with our outputs asks for is what the same page asks for without them."""
+    page = opened(lab, [*CELLS, "%durable status"])
+    (lab.bench.root / "tries").write_text("xx")
+    lab.run_all()
+    lab.save()
+    page.goto("about:blank")
+    book = json.loads((lab.bench.root / "report.ipynb").read_text())
+    asked = []
+    for name in ("ours.ipynb", "none.ipynb"):
+        if name == "none.ipynb":
+            for cell in book["cells"]:
+                cell["outputs"] = []
+        (lab.bench.root / name).write_text(json.dumps(book))
+        html = lab.bench.root / f"{name}.html"
+        html.write_text(exported(lab.bench, name))
+        asked.append(offline(lab, html))
+        if name == "ours.ipynb":
+            assert FINAL in page.inner_text("body")
+            assert "widget-view" not in html.read_text()
+            assert "executed" in page.inner_text("table >> nth=-1")
+            picture(lab, "exported")
+    assert asked[0] == asked[1]
+
+
+def offline(lab: Lab, html: Path) -> list[str]:
+    """The addresses that a page asks for in vain."""
+    asked: list[str] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    lab.page.route("http*://**", refuse)
+    lab.page.goto(html.as_uri(), wait_until="load")
+    lab.page.unroute("http*://**", refuse)
+    return sorted(asked)
+
+
 @pytest.mark.soak
-def test_pictures_of_the_board(bench: Bench) -> None:
+@only_lab
+def test_pictures_of_the_board(lab: Lab) -> None:
     """A longer notebook, part of which was run before, in light and dark."""
     cells = [
         "import time\nimport numpy as np\nimport durable_nb",
@@ -270,23 +392,20 @@ def test_pictures_of_the_board(bench: Bench) -> None:
         "model = clean.mean(), clean.std()\ntime.sleep(0.7)\nmodel",
         "%durable status",
     ]
-    bench.notebook("board.ipynb", cells)
-    with Lab(bench, width=1000, height=720) as lab:
-        lab.open("board.ipynb")
-        lab.command("application:toggle-left-area")
-        lab.run_all()
-        lab.edit(6, cells[6].replace("clean.std()", "clean.var()"))
-        lab.restart()
-        lab.run_all()
-        table = lab.page.locator(".jp-OutputArea table")
-        table.scroll_into_view_if_needed()
-        text = table.inner_text()
-        assert "replayed" in text
-        assert "part 2" in text
-        table.locator("summary").nth(2).click()
-        lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
-        picture(lab, "board-light")
-        dark(lab)
-        lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
-        picture(lab, "board-dark")
-        assert not lab.errors()
+    opened(lab, cells, "board.ipynb")
+    lab.run_all()
+    lab.edit(6, cells[6].replace("clean.std()", "clean.var()"))
+    lab.restart()
+    lab.run_all()
+    table = lab.page.locator(".jp-OutputArea table")
+    table.scroll_into_view_if_needed()
+    text = table.inner_text()
+    assert "replayed" in text
+    assert "part 2" in text
+    table.locator("summary").nth(2).click()
+    lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
+    picture(lab, "board-light")
+    dark(lab)
+    lab.page.evaluate("() => document.querySelector('.jp-OutputArea table').parentElement.scrollIntoView()")
+    picture(lab, "board-dark")
+    assert not lab.errors()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 
 from durable_nb import maintenance
 from durable_nb.cli import main
-from durable_nb.events import CELL, Event, EventKind, OperationType
+from durable_nb.events import CELL, Event, EventKind, OperationType, Status
 from durable_nb.exceptions import MissingBlobError, ValidationError
 from durable_nb.maintenance import Budget, budget_of, check, collect, size_of, store_size
 from durable_nb.runtime import Store, open_store
+from durable_nb.sdk import DurableContext, durable_execution
+from durable_nb.sdk._local import SystemClock
+from durable_nb.sdk.pickle_serdes import PickleSerDes
 from durable_nb.settings import Settings
 from durable_nb.testing.faults_store import Fault, StoreFaults, faults_at
 from tests.crash import handler_story
@@ -177,6 +181,113 @@ def test_what_a_kernel_holds_is_left_alone(store: Store) -> None:
     assert (found.records, found.held) == (0, ("n",))
     store.journal.release(lease)
     assert collect(store, Budget(max_bytes=0)).records == 1
+
+
+def handled(store: Store, name: str, at: float = 0.0) -> Any:
+    """A finished handler with a large step, a small one, and a payment."""
+
+    @durable_execution(name="made", serdes=PickleSerDes(store.blobs))
+    def made(event: Any, context: DurableContext) -> Any:
+        RUNS.append(name)
+        context.step(lambda _: bytearray(os.urandom(400_000)), name="large")
+        context.step(lambda _: 1, name="small")
+        return context.step(lambda _: f"paid {event}", name="pay", config=handler_story.ONCE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if at:
+            patch.setattr(SystemClock, "now", lambda _: at)
+        return made.run(name, name=name, store=store)
+
+
+RUNS: list[str] = []
+
+
+def kinds_of(store: Store, name: str) -> list[str]:
+    record = store.journal.find(name)
+    assert record is not None
+    return [f"{each.event.name} {each.event.kind.value}" for each in store.journal.read(record.execution_id)]
+
+
+def test_the_steps_of_finished_handlers_go_and_their_names_still_give_the_result(store: Store) -> None:
+    RUNS.clear()
+    for number in range(3):
+        assert handled(store, f"order-{number}") == f"paid order-{number}"
+    before = store_size(store.place)
+    found = collect(store, Budget(max_bytes=before - 100_000))
+    assert before - store_size(store.place) > 300_000, "the bytes are given back, not only the records"
+    assert found.records >= 1
+    assert "large SUCCEEDED" not in kinds_of(store, "order-0"), "the oldest first"
+    assert "large SUCCEEDED" in kinds_of(store, "order-2")
+    collect(store, Budget(max_bytes=0))
+    for number in range(3):
+        assert kinds_of(store, f"order-{number}") == [
+            f"order-{number} STARTED",
+            "pay STARTED",
+            "pay SUCCEEDED",
+            f"order-{number} SUCCEEDED",
+        ]
+        assert handled(store, f"order-{number}") == f"paid order-{number}"
+    assert RUNS == ["order-0", "order-1", "order-2"], "none ran again"
+    assert check(store).good
+    assert store_size(store.place) < 200_000
+
+
+def test_finished_handlers_go_by_age(store: Store) -> None:
+    now = time.time()
+    handled(store, "old", at=now - 10 * 86400)
+    handled(store, "new")
+    collect(store, Budget(max_days=5))
+    assert "large SUCCEEDED" not in kinds_of(store, "old")
+    assert "large SUCCEEDED" in kinds_of(store, "new")
+
+
+def test_cells_stay_while_finished_handlers_have_something_to_give(store: Store) -> None:
+    owner = execution(store)
+    commit(store, owner, "a", 1.0, os.urandom(300_000))
+    handled(store, "order")
+    collect(store, Budget(max_bytes=store_size(store.place) - 100_000))
+    assert [each.event.operation_id for each in store.journal.read(owner)] == ["a"], "although it is older"
+
+
+def test_a_handler_that_is_not_over_loses_nothing(store: Store) -> None:
+    @durable_execution(name="waiting")
+    def waiting(event: Any, context: DurableContext) -> Any:
+        RUNS.append("step")
+        value = context.step(lambda _: os.urandom(100_000).hex(), name="large")
+        context.wait(60)
+        return len(value)
+
+    handle = waiting.start(1, name="waiting", store=store)
+    handle.step()
+    RUNS.clear()
+    collect(store, Budget(max_bytes=0, max_days=0))
+    assert "large SUCCEEDED" in kinds_of(store, "waiting")
+    # Its row is not signed: one that says that it is over changes nothing.
+    store.journal.update(handle.execution_id, status=Status.SUCCEEDED)
+    collect(store, Budget(max_bytes=0, max_days=0))
+    assert "large SUCCEEDED" in kinds_of(store, "waiting")
+
+
+def test_a_handler_that_a_live_process_holds_is_left_alone(store: Store) -> None:
+    handled(store, "order")
+    record = store.journal.find("order")
+    assert record is not None
+    lease = store.journal.acquire(record.execution_id, ttl=60)
+    found = collect(store, Budget(max_bytes=0))
+    assert found.held == ("order",)
+    assert "large SUCCEEDED" in kinds_of(store, "order")
+    store.journal.release(lease)
+
+
+def test_the_size_of_the_store_is_told(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled(store, "order")
+    monkeypatch.setenv("DURABLE_NB_STORE_LIMIT", "20GB")
+    assert main(["ls", "--store", str(store.place)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{store.place} has ")
+    assert last.endswith("kB of 20GB")
 
 
 def test_a_dry_run_says_what_would_go_and_takes_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,11 @@ from durable_nb.journal import SqliteJournal
 from durable_nb.journal._sql import migrations
 from durable_nb.maintenance import check
 from durable_nb.runtime import open_store
+from durable_nb.sdk.pickle_serdes import PickleSerDes
+from durable_nb.sdk.serdes import SerDesContext
 from durable_nb.settings import Settings
 from tests.fidelity.nursery import Nursery
+from tests.formats import record_encrypted
 from tests.formats.record import ANSWERS, HERE, KEY, job
 
 FORMATS = sorted(path.name for path in HERE.iterdir() if path.name.isdigit())
@@ -76,3 +79,22 @@ def test_a_newer_format_is_refused_with_a_message_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(StoreVersionError, match="upgrade durable_nb"):
         SqliteJournal(tmp_path / "journal.db")
     assert (tmp_path / "journal.db").read_bytes() == before
+
+
+def test_an_encrypted_store_of_a_released_format_opens_and_gives_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    shutil.copytree(record_encrypted.FOLDER / "store", tmp_path / "store")
+    store = open_store(tmp_path / "store", settings=record_encrypted.SETTINGS, create=False)
+    found = check(store)
+    assert found.good, [str(each) for each in found.findings]
+    assert found.blobs > 0
+    assert record_encrypted.run(store) == record_encrypted.RESULT
+    assert check(store).records == found.records, "nothing ran again"
+    record = store.journal.find("corpus")
+    assert record is not None
+    (large,) = [s.event for s in store.journal.read(record.execution_id) if s.event.name == "large"]
+    value = PickleSerDes(store.blobs).load(large.payload or b"", SerDesContext())
+    assert value == bytearray(range(256)) * 700
+    store.close()

@@ -50,7 +50,13 @@ def _joined(output: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run(
-    bench: Bench, argv: Sequence[str], *, out: Path | None, cwd: Path | None, env: Mapping[str, str | None] | None
+    bench: Bench,
+    argv: Sequence[str],
+    *,
+    out: Path | None,
+    cwd: Path | None,
+    env: Mapping[str, str | None] | None,
+    limit: float = LIMIT,
 ) -> Ran:
     # The runner's python is first on PATH, for kernels and tools that it starts by name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -61,7 +67,7 @@ def _run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=limit,
         check=False,
     )
     book = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else None
@@ -107,12 +113,17 @@ def nbval(
     lax: bool = False,
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
+    limit: float = LIMIT,
 ) -> Ran:
-    """`pytest --nbval`: code 0 when every cell gave the outputs that the notebook holds."""
+    """`pytest --nbval` over a notebook or a folder: code 0 when every cell gave the outputs that the notebook holds."""
+    return _run(bench, nbval_command(bench, notebook, kernel, lax=lax), out=None, cwd=cwd, env=env, limit=limit)
+
+
+def nbval_command(bench: Bench, notebook: Path, kernel: str = "durable_nb", *, lax: bool = False) -> list[str]:
+    """What `nbval` runs, after the name of the interpreter."""
     mode = "--nbval-lax" if lax else "--nbval"
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:benchmark", f"--rootdir={bench.root}"]
-    argv = ["-m", "pytest", mode, f"--nbval-kernel-name={kernel}", *options, str(notebook)]
-    return _run(bench, argv, out=None, cwd=cwd, env=env)
+    return ["-m", "pytest", mode, f"--nbval-kernel-name={kernel}", *options, str(notebook)]
 
 
 def durable_nb(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def test_the_board_is_html_with_the_same_in_text(kernel: Kernel) -> None:
     assert sorted(shown) == ["text/html", "text/plain"]
     lines = shown["text/plain"].splitlines()
     assert lines[0].startswith("a.ipynb in ")
+    assert re.search(r"; the store has \d+\.\d kB$", lines[0])
     assert "1 replayed, 1 executed" in lines[1]
     assert [line.split()[:2] for line in lines[3:]] == [["[1]", "replayed"], ["[2]", "executed"]]
 

@@ -63,3 +63,11 @@ def test_one_statement_is_a_step_of_its_own_in_an_unmarked_cell(bench: Bench, co
     )
     assert list(again.probes.values()) == ["1", "1", "5", "[]"]
     assert again.cells[3].result == first.cells[3].result == "3"
+
+
+def test_a_statement_that_is_a_step_leaves_the_same_outputs_when_it_is_replayed(bench: Bench) -> None:
+    cells = ["%load_ext durable_nb", "print('before')\n%durable_step n = len('abcd')\nprint(n)"]
+    first, again = (run_all(bench, cells, spec="python3", env={"DURABLE_NB_EXECUTION": "a"}) for _ in range(2))
+    told = [output.get("text") or output["data"]["text/plain"] for output in first.cells[1].outputs]
+    assert told == ["before\n", "Durable step n = len('abcd').", "4\n"]
+    assert again.cells[1].outputs == first.cells[1].outputs

@@ -8,13 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.notebook.harness import Bench
-from tests.notebook.runners import Ran, durable_nb, nbval
+from tests.notebook.runners import Ran, durable_nb, nbval, nbval_command
+from tests.notebook.stores import completed, undecided
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -58,6 +60,58 @@ def test_after_a_kill_in_the_middle_an_example_resumes_and_agrees(bench: Bench) 
     assert 5 <= len(done) < 30
     assert passes(nbval(bench, book))
     assert epochs(bench)[: len(done)] == done
+
+
+@pytest.mark.soak
+def test_the_folder_passes_on_a_fresh_store_and_again_with_nothing_run(bench: Bench) -> None:
+    for path in EXAMPLES:
+        copied(bench, path.stem)
+    assert passes(nbval(bench, bench.root, limit=600))
+    done = completed(bench)
+    assert done
+    assert passes(nbval(bench, bench.root, limit=600))
+    assert completed(bench) == done
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [path.stem for path in EXAMPLES])
+def test_an_example_whose_kernel_is_killed_under_nbval_passes_and_keeps_what_was_done(bench: Bench, name: str) -> None:
+    book = copied(bench, name)
+    process = subprocess.Popen(
+        [sys.executable, *nbval_command(bench, book)],
+        cwd=bench.root,
+        env=bench.environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    kill_when(process, lambda: bool(completed(bench)) and not undecided(bench))
+    done = completed(bench)
+    assert passes(nbval(bench, book))
+    assert done <= completed(bench)
+
+
+def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    """SIGKILL for the process and its kernels, in a moment in which the condition holds."""
+    while True:
+        while not reached():
+            assert process.poll() is None, "it ended before it could be killed"
+        # Stopped, nothing moves on: the condition that holds now holds at the kill.
+        os.kill(process.pid, signal.SIGSTOP)
+        kernels = children(process.pid)
+        for pid in kernels:
+            os.kill(pid, signal.SIGSTOP)
+        if reached():
+            break
+        for pid in (*kernels, process.pid):
+            os.kill(pid, signal.SIGCONT)
+    for pid in (*kernels, process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in listed.stdout.split()]
 
 
 def epochs(bench: Bench) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.notebook.harness import Bench, Kernel, Pending
 from tests.notebook.runners import jupyter_execute, nbval
+from tests.notebook.stores import events
 
 pytestmark = pytest.mark.kernel
 
@@ -226,3 +228,121 @@ def test_a_decision_that_nobody_takes_leaves_no_widget_behind(kernel: Kernel) ->
     assert WIDGET in page.pending.area.outputs[0]["data"]
     kernel.run("1", cell_id="cell-1")
     assert kinds(page.pending.area.outputs) == [["text/html", "text/plain"]]
+
+
+# --- a cell without a mark that waits ---------------------------------------------------------------------------------
+
+PAUSE = "from durable_nb import context\nprint('before')\ncontext.wait({seconds}, name='pause')\nprint(len('after'))"
+
+
+def lines(outputs: list[dict[str, Any]]) -> list[str]:
+    """Displays and texts, in order."""
+    return [output.get("text") or output["data"]["text/plain"] for output in outputs]
+
+
+def test_an_unmarked_cell_that_waits_shows_a_widget_that_ends_the_wait(kernel: Kernel) -> None:
+    page = live(kernel, PAUSE.format(seconds=600))
+    state = page.wait_for(lambda state: state["phase"] == "sleeping" and state["left"])
+    assert (state["waits"], state["actions"]) == ("waiting: pause", ["go", "cancel"])
+    assert 590 < state["left"] <= 600
+    kernel._until(lambda: any(WIDGET in output.get("data", {}) for output in page.pending.area.outputs), "the widget")
+    page.press("go")
+    ended = page.pending.result().expect_ok()
+    assert lines(ended.outputs) == ["before\n", "Durable step from durable_nb import context: waits.", "5\n"]
+
+
+def test_what_a_waiting_cell_leaves_is_the_same_live_replayed_and_without_a_person(
+    bench: Bench, kernel: Kernel
+) -> None:
+    source = PAUSE.format(seconds=1)
+    first = kernel.run(source, cell_id="cell-0").expect_ok()
+    assert (first.verdict, kinds(first.outputs)) == ("executed", [["text/html", "text/plain"]])
+    inputs = [s.event.details.get("inputs") for s in events(bench) if s.event.kind.value == "SUCCEEDED"]
+    assert "steps." not in str(inputs), "what the widget needs is no input of the cell"
+    kernel.restart()
+    replayed = kernel.run(source).expect_ok()
+    assert replayed.verdict == "replayed"
+    other = jupyter_execute(bench, bench.notebook("b.ipynb", [source])).outputs()[0]
+    assert first.outputs == replayed.outputs == other
+
+
+def test_cancel_stops_a_wait(kernel: Kernel) -> None:
+    page = live(kernel, PAUSE.format(seconds=600))
+    page.wait_for(lambda state: state["phase"] == "sleeping" and state["left"])
+    page.press("cancel")
+    assert page.pending.result().ename == "KeyboardInterrupt"
+    assert kernel.run("1 + 1", cell_id="cell-1").expect_ok().result == "2"
+
+
+def test_a_wait_whose_time_passed_while_no_kernel_ran_leaves_the_same_line(kernel: Kernel) -> None:
+    source = PAUSE.format(seconds=1)
+    page = live(kernel, source)
+    page.wait_for(lambda state: state["phase"] == "sleeping" and state["left"])
+    kernel.kill()
+    (due,) = [s.event.due for s in events(kernel.bench) if s.event.type.value == "WAIT"]
+    while time.time() < due:
+        time.sleep(0.05)
+    kernel.restart()
+    ended = kernel.run(source, cell_id="cell-0").expect_ok()
+    assert lines(ended.outputs) == ["before\n", "Durable step from durable_nb import context: waits.", "5\n"]
+
+
+def test_a_callback_is_waited_for_with_a_widget_and_no_promise_of_an_end(kernel: Kernel) -> None:
+    kernel.run("from durable_nb import context").expect_ok()
+    page = live(kernel, "answer = context.create_callback('approval')\nprint(answer.callback_id)\nanswer.result()")
+    state = page.wait_for(lambda state: state["phase"] == "sleeping")
+    assert (state["waits"], state["left"]) == ("waiting for approval, an answer from outside", None)
+    assert state["actions"] == ["cancel"]
+    page.press("cancel")
+    assert page.pending.result().ename == "KeyboardInterrupt"
+
+
+def test_an_unmarked_cell_whose_steps_are_tried_again_leaves_no_line(bench: Bench, kernel: Kernel) -> None:
+    kernel.run("from durable_nb import Duration, context\nfrom durable_nb.sdk.config import StepConfig").expect_ok()
+    kernel.run("from durable_nb.sdk.retries import RetryDecision").expect_ok()
+    source = (
+        "def once(_):\n    if len(calls) < 1:\n        calls.append(1)\n        raise ConnectionError('no')\n    return 7\n"
+        "calls = []\n"
+        "config = StepConfig(retry_strategy=lambda error, n: RetryDecision.retry(Duration.from_seconds(1)))\n"
+        "print(context.step(once, name='fetch', config=config))"
+    )
+    seen = kernel.run(source, cell_id="cell-0").expect_ok()
+    assert lines(seen.outputs) == ["7\n"]
+
+
+def test_a_cell_that_does_not_wait_shows_nothing(kernel: Kernel) -> None:
+    kernel.run("from durable_nb import context").expect_ok()
+    seen = kernel.run("a = context.step(lambda _: 1, name='one')", cell_id="cell-0").expect_ok()
+    assert seen.outputs == []
+    assert not [comm for comm in seen.comms if "_esm" in comm["content"].get("data", {}).get("state", {})]
+
+
+# --- code that never looks for signals ----------------------------------------------------------------------------------
+
+
+# The second lock waits in C, and no signal ends that; a thread unlocks when it is told to.
+DEAF = """\
+%%durable_step busy
+import ctypes, threading, time
+from pathlib import Path
+mutex, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+def free():
+    while not Path("free").exists():
+        time.sleep(0.05)
+    c.pthread_mutex_unlock(mutex)
+c.pthread_mutex_lock(mutex)
+threading.Thread(target=free).start()
+print("go", flush=True)
+c.pthread_mutex_lock(mutex)
+"""
+
+
+def test_code_that_never_looks_for_signals_is_said_not_to_react(bench: Bench, kernel: Kernel) -> None:
+    page = live(kernel, DEAF)
+    page.pending.wait_for("go")
+    page.wait_for(lambda state: state["phase"] == "running")
+    page.press("cancel")
+    page.wait_for(lambda state: state["phase"] == "stopping")
+    page.wait_for(lambda state: state["phase"] == "stuck")
+    bench.write("free", "")
+    assert page.pending.result().ename == "KeyboardInterrupt"

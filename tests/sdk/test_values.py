@@ -7,8 +7,10 @@ import datetime as dt
 import enum
 import json
 import math
+import os
 import re
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -277,6 +279,71 @@ def test_a_path_never_leaves_its_folder(tmp_path: Path) -> None:
     for operation, arn in (("..", ".."), ("../../x", "../.."), ("/etc/x", "/etc")):
         path = Path(json.loads(serdes.serialize(1, SerDesContext(operation, arn)))["file"]).resolve()
         assert tmp_path.resolve() in path.parents
+
+
+HOSTILE = {
+    "an absolute path": lambda base: "/etc/hostname",
+    "a way up": lambda base: f"{base}/a/../../secret.json",
+    "a neighbour": lambda base: f"{base}-other/secret.json",
+    "the folder itself": lambda base: str(base),
+    "a relative path": lambda base: "secret.json",
+    "a NUL": lambda base: f"{base}/a\0b",
+    "nothing": lambda base: "",
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE.values(), ids=HOSTILE)
+def test_a_payload_opens_no_file_outside_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Callable[[Path], str]
+) -> None:
+    base = tmp_path / "values"
+    for folder in (base / "a", tmp_path / "values-other"):
+        folder.mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "values-other"):
+        (place / "secret.json").write_text('"secret"')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SerDesError, match="outside") as caught:
+        FileSystemSerDes(str(base)).deserialize(json.dumps({"file": path(base)}), NOWHERE)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_link_on_the_way_to_a_value_is_not_followed(tmp_path: Path, linked: str) -> None:
+    serdes = FileSystemSerDes(str(tmp_path / "values"))
+    text = serdes.serialize("right", SerDesContext("op", ARN))
+    path = Path(json.loads(text)["file"])
+    target = path if linked == "file" else path.parent
+    target.rename(tmp_path / "elsewhere")
+    target.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SerDesError, match="cannot be read"):
+        serdes.deserialize(text, NOWHERE)
+
+
+def test_a_pipe_in_the_place_of_a_value_makes_nobody_wait(tmp_path: Path) -> None:
+    serdes = FileSystemSerDes(str(tmp_path))
+    text = serdes.serialize("right", SerDesContext("op", ARN))
+    path = Path(json.loads(text)["file"])
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SerDesError, match="no file"):
+        serdes.deserialize(text, NOWHERE)
+
+
+def test_a_value_whose_file_was_changed_is_not_given_back(tmp_path: Path) -> None:
+    serdes = FileSystemSerDes(str(tmp_path))
+    text = serdes.serialize("right\r\n", SerDesContext("op", ARN))
+    assert serdes.deserialize(text, NOWHERE) == "right\r\n"
+    Path(json.loads(text)["file"]).write_text('"wrong"')
+    with pytest.raises(SerDesError, match="was changed"):
+        serdes.deserialize(text, NOWHERE)
+
+
+def test_a_folder_may_be_named_relatively_or_with_a_way_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for base in ("values", "../values", "./values"):
+        serdes = FileSystemSerDes(base)
+        assert serdes.deserialize(serdes.serialize([1], SerDesContext("op", ARN)), NOWHERE) == [1]
 
 
 def test_a_preview_travels_with_the_file(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "events", "running"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
-    ("history", "runtime", "maintenance", "foresight"),
+    ("history", "runtime", "maintenance", "foresight", "encryption"),
     ("widgets", "distributed", "testing"),
     ("notebook", "cli"),
 )
@@ -40,6 +40,8 @@ BESIDE = {
     ("events", "exceptions"),
     ("abc", "settings"),
     ("maintenance", "runtime"),
+    ("maintenance", "encryption"),
+    ("runtime", "encryption"),
 }
 
 HEAVY = {
@@ -54,6 +56,8 @@ HEAVY = {
     "typer",
     "zmq",
     "sqlite3",
+    "cryptography",
+    "keyring",
 }
 
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { badges, essence, lasting, moment, panel, size } from "../../durable_nb/widgets/labextension/static/model.js";
+import { badges, essence, lasting, moment, panel, saved, size } from "../../durable_nb/widgets/labextension/static/model.js";
 
 const info = (id, changes = {}) => ({ id, state: "durable", source: id, label: id, reads: [], writes: [], ...changes });
 const told = (...infos) => new Map(infos.map((each) => [each.id, each]));
@@ -60,13 +60,36 @@ test("comments, blank lines and trailing spaces are no edit; options in a commen
 test("before anything has run the plan speaks, and what has run is newer", () => {
   const planned = new Map([
     ["a", { id: "a", action: "replay", sure: true, reason: "r", seconds: 1 }],
-    ["b", { id: "b", action: "run", sure: false, reason: "r", seconds: null }],
+    ["b", { id: "b", action: "run", cause: "changed", sure: false, reason: "r", seconds: null }],
     ["c", { id: "c", action: "decide", sure: true, reason: "r", seconds: null }],
     ["d", { id: "d", action: "declare", sure: true, reason: "", seconds: null }],
   ]);
   assert.deepEqual(states(cells(), new Map(), planned), ["stored", "stale", "refused", null]);
   assert.deepEqual(states(cells(), told(info("a", { state: "replayed" })), planned)[0], "replayed");
   assert.equal(badges(cells(), new Map(), planned).get("b").reason, "probably: r");
+});
+
+test("before anything has run, a cell that cannot be stored is called so, and one that never ran has no badge", () => {
+  const row = (id, cause) => [id, { id, action: "run", cause, sure: true, reason: "r", seconds: null }];
+  const planned = new Map([row("a", "not storable"), row("b", "new"), row("c", "changed"), row("d", "")]);
+  assert.deepEqual(states(cells(), new Map(), planned), ["not_storable", null, "stale", null]);
+});
+
+test("a waiting cell says for what", () => {
+  const infos = told(info("a", { state: "waiting", reason: "waiting: pause" }));
+  const badge = badges([{ id: "a", source: "a" }], infos, new Map()).get("a");
+  assert.deepEqual([badge.state, badge.reason], ["waiting", "waiting: pause"]);
+  assert.deepEqual(panel(badge, new Date()).figures, []);
+});
+
+test("a notebook that is saved while a step is shown live holds the line, and no widget of ours", () => {
+  const view = "application/vnd.jupyter.widget-view+json";
+  const live = { data: { [view]: {}, "text/plain": "line" }, metadata: { durable_nb: { live: true }, other: 1 } };
+  const users = { data: { [view]: {}, "text/plain": "slider" }, metadata: {} };
+  const notebook = { cells: [{ outputs: [live, users, { output_type: "stream", text: "x" }] }, { source: "text" }] };
+  const [first, second] = saved(notebook).cells[0].outputs;
+  assert.deepEqual(first, { data: { "text/plain": "line" }, metadata: { other: 1 } });
+  assert.deepEqual(Object.keys(second.data), [view, "text/plain"]);
 });
 
 test("a running cell says which attempt it is", () => {

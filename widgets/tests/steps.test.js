@@ -13,6 +13,7 @@ const state = (changes = {}) => ({
   left: null,
   delay: null,
   error: null,
+  waits: "",
   remark: "",
   actions: ["cancel"],
   ...changes,
@@ -49,6 +50,14 @@ test("the count-down runs by the page's own clock, and ends at zero", () => {
 test("what is said aloud does not change with the clock", () => {
   const waiting = state({ phase: "waiting", left: 8, delay: 8 });
   assert.equal(describe(waiting, 0).status, describe(waiting, 5).status);
+});
+
+test("a durable call that waits counts down, and one that only the outside ends tells how long it has taken", () => {
+  const pause = state({ phase: "sleeping", waits: "waiting: pause", left: 8, delay: 8, actions: ["go", "cancel"] });
+  assert.deepEqual([describe(pause, 2).status, describe(pause, 2).clock], ["waiting: pause", "goes on in 6.0 s"]);
+  assert.equal(describe(pause, 4).progress, 0.5);
+  const callback = state({ phase: "sleeping", waits: "waiting for ok", elapsed: 3 });
+  assert.deepEqual([describe(callback, 2).clock, describe(callback, 2).progress], ["5.0 s", null]);
 });
 
 test("marks tell failed, current and open attempts apart", () => {

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from durable_nb.events import ErrorInfo, Event, EventKind
+from durable_nb.events import ErrorInfo, Event, EventKind, OperationType
 from durable_nb.exceptions import DurableOperationError, NestedOperationError
 from durable_nb.sdk._codec import ENCODING, Encoded, context_of, decode, decode_recorded, encode
 from durable_nb.sdk._errors import Failure, build
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk.identifier import OperationIdentifier
+from durable_nb.sdk.lambda_service import OperationSubType
 from durable_nb.sdk.serdes import EXTENDED_TYPES_SERDES, AsText, BytesSerDes, SerDes, SerDesContext
-from durable_nb.sdk.state import ExecutionState, Scope
+from durable_nb.sdk.state import ExecutionState, Scope, Waiting
 
 if TYPE_CHECKING:
     from durable_nb.sdk.logger import Logger
@@ -154,11 +156,28 @@ class Frame:
         """Wait in the way of this execution."""
         name = self.identifier.name or self.identifier.operation_id[:8]
         state = self.state
+        self.tell_wait(due=wake.due)
         if not state.recorder.completes_waits:
             # A service says when it is time: what seems due here is only looked at again, not taken as over.
             soonest = state.clock.now() + 1.0
             wake = Wake(None if wake.at is None else max(wake.at, soonest), wake.real_at, wake.operations)
         state.pause(f"{self.identifier.operation_type.value.lower()} {name} waits", wake, self.scope)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around an operation that is there to wait: told also when nothing is left to wait for."""
+        self.tell_wait()
+        try:
+            yield
+        finally:
+            self.tell_wait(over=True)
+
+    def tell_wait(self, *, due: float | None = None, over: bool = False) -> None:
+        """Tell whoever shows the execution that this operation waits, or does so no more."""
+        tell = self.state.modes.on_wait
+        if tell is not None:
+            who = self.identifier
+            tell(Waiting(who.operation_id, who.name or "", _kind_of_wait(who), due, over))
 
     # --- values ----------------------------------------------------------------------------------------------------
 
@@ -183,6 +202,12 @@ class Frame:
     def result(self, serdes: SerDes[Any], recorded: OperationState) -> Any:
         """The recorded result."""
         return decode_recorded(serdes, recorded, self.serdes_context(recorded.attempt))
+
+
+def _kind_of_wait(who: OperationIdentifier) -> str:
+    if who.operation_type is not OperationType.STEP:
+        return who.operation_type.value.lower()
+    return "condition" if who.sub_type == OperationSubType.WAIT_FOR_CONDITION else "retry"
 
 
 def failure_of(recorded: OperationState) -> Failure:

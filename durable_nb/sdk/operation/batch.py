@@ -31,9 +31,8 @@ from durable_nb.exceptions import (
     NonDeterministicExecutionError,
     OrphanedChildException,
     SuspendExecution,
-    UnrecoverableError,
 )
-from durable_nb.sdk._errors import Failure, capture
+from durable_nb.sdk._errors import Failure, capture, is_unrecoverable
 from durable_nb.sdk._local import POLL_SECONDS, Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk.concurrency.models import BatchItem, BatchResult, CompletionPolicy, CompletionReason
@@ -335,12 +334,12 @@ class Batch:
             return _Outcome(index, suspended=wake_of(suspended))
         except OrphanedChildException:
             return _Outcome(index, orphaned=True)
-        except UnrecoverableError as error:
-            return _Outcome(index, fatal=error)
         except ChildContextError as error:
             failure: Failure | None = getattr(error, "_durable_failure", None)
             return _Outcome(index, failure=failure or capture(error))
         except Exception as error:  # noqa: BLE001 - the branch's error is its result
+            if is_unrecoverable(error):
+                return _Outcome(index, fatal=error)
             return _Outcome(index, failure=capture(error))
         except BaseException as error:  # noqa: BLE001 - raised again by the coordinator
             return _Outcome(index, fatal=error)

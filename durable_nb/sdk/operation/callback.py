@@ -56,6 +56,11 @@ class Callback(Generic[T]):
         """
         frame = self.frame
         refuse_in_body(frame.state, "create_callback().result")
+        with frame.waiting():
+            return self._result()
+
+    def _result(self) -> T | None:
+        frame = self.frame
         while True:
             recorded = frame.recorded()
             if recorded is None or recorded.status is Status.STARTED:

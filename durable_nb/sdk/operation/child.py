@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from durable_nb.events import EventKind, Status
-from durable_nb.exceptions import ChildContextError, UnrecoverableError
+from durable_nb.exceptions import ChildContextError
 from durable_nb.sdk._codec import Encoded
-from durable_nb.sdk._errors import build, capture
+from durable_nb.sdk._errors import build, capture, is_unrecoverable
 from durable_nb.sdk.config import ChildConfig
 from durable_nb.sdk.operation._body import observed
 from durable_nb.sdk.operation._frame import Frame, raise_failure
@@ -47,10 +47,8 @@ def child(
     try:
         raw = observed(frame, lambda: func(context), attempt=None, replay_children=rebuild)
         encoded, result = frame.encode(serdes, raw)
-    except UnrecoverableError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the child's error is its result
-        if rebuild:
+    except Exception as error:
+        if rebuild or is_unrecoverable(error):
             raise
         failure = capture(error)
         frame.fail(failure)
@@ -78,9 +76,9 @@ def virtual_child(frame: Frame, func: Callable[[DurableContext], T], context: Du
     frame.recorded()
     try:
         result: T = func(context)
-    except UnrecoverableError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the child's error is its result
+    except Exception as error:
+        if is_unrecoverable(error):
+            raise
         raise build(ChildContextError, capture(error))  # noqa: B904 - built with its cause
     return result
 

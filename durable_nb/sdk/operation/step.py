@@ -3,26 +3,30 @@
 At least once: the body runs, then its result is recorded; a crash in between means that it runs again. No start is
 written before (see `_machine`), so a step costs one commit.
 
-At most once: the start is on disk before the body. Whoever finds that start without an end does not run the body: the
-attempt counts as failed with `StepInterruptedError`, and the strategy decides whether there is another.
+At most once: the start is on disk before the body, in the journal and as a marker outside it (see `_once`). Whoever
+finds that start without an end does not run the body: the attempt counts as failed with `StepInterruptedError`, and the
+strategy decides whether there is another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from durable_nb.events import EventKind, Status
 from durable_nb.exceptions import (
+    BackgroundThreadError,
     SerDesError,
     StepError,
     StepInterruptedError,
-    UnrecoverableError,
+    StoreError,
     UntrustedCheckpointError,
 )
-from durable_nb.sdk._errors import Failure, build, capture
+from durable_nb.sdk._errors import Failure, build, capture, is_unrecoverable
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
+from durable_nb.sdk._once import REFUSED, Starts
 from durable_nb.sdk._qualify import qualified_name
 from durable_nb.sdk.config import StepConfig, StepSemantics
 from durable_nb.sdk.logger import LogInfo
@@ -78,6 +82,9 @@ class _Step:
             return recorded.attempt + 1
         if not self.at_most_once:
             return max(recorded.attempt, 1)
+        with self.refusing() as starts:
+            if starts is not None:
+                starts.interrupted(self.frame.identifier, max(recorded.attempt, 1))
         name = self.frame.identifier.name or self.frame.identifier.operation_id
         error = StepInterruptedError(
             f"step {name!r}: attempt {recorded.attempt} was started and its end is not known",
@@ -90,24 +97,56 @@ class _Step:
         """Run the body. True and the value when the step is done, False when another attempt follows."""
         frame = self.frame
         frame.scope.check(frame.identifier.operation_id)
+        if attempt > 1:
+            frame.tell_wait(over=True)
         started = frame.state.clock.now()
         if self.at_most_once:
-            frame.record(frame.event(EventKind.STARTED, attempt=attempt, details={"at_most_once": True}))
+            self.begin_once(attempt)
         elif not frame.state.recorder.elides_starts:
             frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
         try:
             value = call_body(frame, self.func, StepContext(_logger(frame, attempt), attempt), attempt, self.config)
             encoded, value = frame.encode(self.serdes, value, attempt)
-        except UnrecoverableError:
-            # Not this step's failure: it ends the execution, or the invocation. The attempt has begun, and has no end.
-            if not self.at_most_once and frame.state.recorder.elides_starts:
-                frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
-            raise
-        except Exception as error:  # noqa: BLE001 - the body's error is the step's
+        except Exception as error:
+            if is_unrecoverable(error):
+                # Not this step's failure. The attempt has begun, and has no end.
+                if not self.at_most_once and frame.state.recorder.elides_starts:
+                    frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+                raise
             self.failed(error, attempt, started)
             return False, None
         frame.succeed(encoded, attempt=attempt, started=started)
         return True, value
+
+    def begin_once(self, attempt: int) -> None:
+        """Record the start of an attempt, in the journal and outside it, before its body."""
+        frame = self.frame
+        with self.refusing() as starts:
+            if starts is not None:
+                self.refuse_what_is_forgotten(starts, attempt)
+            frame.record(frame.event(EventKind.STARTED, attempt=attempt, details={"at_most_once": True}))
+            if starts is not None:
+                starts.claim(frame.identifier, attempt)
+
+    def refuse_what_is_forgotten(self, starts: Starts, attempt: int) -> None:
+        frame = self.frame
+        found = starts.forgotten(frame.identifier, attempt)
+        if found is None:
+            return
+        # Noted, so that a person can decide about it without the handler.
+        details = {REFUSED: True, "at_most_once": True}
+        frame.record(frame.event(EventKind.NOTE, attempt=found.last, details=details))
+        raise StepInterruptedError(found.message, frame.identifier.operation_id)
+
+    @contextmanager
+    def refusing(self) -> Iterator[Starts | None]:
+        """What only a person can decide is no failure of the step: it ends the invocation, and nothing is recorded."""
+        try:
+            yield self.frame.state.starts
+        except (StepInterruptedError, StoreError) as error:
+            if self.frame.state.modes.blocks:
+                raise  # a cell shows it as any error; a handler must not go on over it
+            raise BackgroundThreadError(str(error), error) from error
 
     def failed(self, error: Exception, attempt: int, started: float) -> None:
         """Record the end of an attempt; raises when it was the last."""

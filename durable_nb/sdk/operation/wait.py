@@ -21,6 +21,11 @@ def check_seconds(seconds: int) -> None:
 
 def wait(frame: Frame, seconds: int) -> None:
     """Return when `seconds` have passed since the first run came here."""
+    with frame.waiting():
+        _wait(frame, seconds)
+
+
+def _wait(frame: Frame, seconds: int) -> None:
     state = frame.state
     recorded = frame.recorded()
     if recorded is None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from durable_nb.events import EventKind, Status
-from durable_nb.exceptions import UnrecoverableError, WaitForConditionError
-from durable_nb.sdk._errors import build, capture
+from durable_nb.exceptions import WaitForConditionError
+from durable_nb.sdk._errors import build, capture, is_unrecoverable
 from durable_nb.sdk._local import Wake
 from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk.config import StepConfig
@@ -79,9 +79,9 @@ class _Poll:
             value = call_body(frame, lambda given: self.check(before, given), context, attempt, _BODY)
             encoded, value = frame.encode(self.serdes, value, attempt)
             decision = self.config.wait_strategy(value, attempt)
-        except UnrecoverableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the check's error is the operation's
+        except Exception as error:
+            if is_unrecoverable(error):
+                raise
             failure = capture(error)
             frame.fail(failure, attempt=attempt, started=started)
             raise build(WaitForConditionError, failure)  # noqa: B904 - built with its cause
@@ -101,7 +101,8 @@ def wait_for_condition(
     frame: Frame, check: Callable[[T, WaitForConditionCheckContext], T], config: WaitForConditionConfig[T]
 ) -> T:
     """Poll until the strategy says that the condition holds; returns the last state."""
-    result: T = _Poll(frame, check, config).run()
+    with frame.waiting():
+        result: T = _Poll(frame, check, config).run()
     return result
 
 

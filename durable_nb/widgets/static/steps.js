@@ -16,13 +16,14 @@
  * @typedef {object} State
  * @property {number} run tells one run of a cell from the next
  * @property {string} label
- * @property {"running" | "waiting" | "stopping" | "stuck" | "refused" | "decided"} phase
+ * @property {"running" | "waiting" | "sleeping" | "stopping" | "stuck" | "refused" | "decided"} phase
  * @property {number} attempt
  * @property {number} attempts how many may be made
  * @property {number} elapsed seconds that the run had taken when the state was sent
  * @property {number | null} left seconds to the next attempt when the state was sent
  * @property {number | null} delay seconds that this whole wait takes
  * @property {Failure | null} error of the last attempt
+ * @property {string} waits what a durable call inside waits for, while it does
  * @property {string} remark
  * @property {string[]} actions kinds of buttons, the likeliest first
  */
@@ -41,6 +42,7 @@
 /** @type {Record<string, [string, string]>} label, and what it does */
 export const BUTTONS = {
   retry: ["Retry now", "Start the next attempt without waiting"],
+  go: ["Go on now", "End this wait before its time"],
   anew: ["Run anew", "Forget the attempts made and begin with the first"],
   cancel: ["Cancel", "Stop this cell, as the stop button does"],
   succeeded: ["It happened", "The step counts as done and is not run"],
@@ -50,6 +52,10 @@ export const BUTTONS = {
 };
 
 const MOST_MARKS = 12;
+
+/** Seconds after which a press that nobody has answered is said to be waiting. */
+const PATIENCE = 3;
+export const UNANSWERED = "no answer yet: the kernel is in code that never looks for signals, and acts when that returns";
 
 /**
  * @param {number} seconds
@@ -80,6 +86,7 @@ export function describe(state, since) {
   const words = {
     running: [which ? `running ${which}` : "running", elapsed, "busy"],
     waiting: [`attempt ${attempt} of ${attempts} failed`, `next attempt in ${lasting(left)}`, "wait"],
+    sleeping: [state.waits, state.left === null ? elapsed : `goes on in ${lasting(left)}`, "wait"],
     stopping: ["stopping", elapsed, "wait"],
     stuck: ["does not react: it is in code that never looks for signals", `stops when that returns (${elapsed})`, "bad"],
     refused: ["needs your decision", "", "bad"],
@@ -92,7 +99,7 @@ export function describe(state, since) {
     status,
     clock,
     tone,
-    progress: phase === "waiting" && delay > 0 ? Math.min(1, 1 - left / delay) : null,
+    progress: (phase === "waiting" || phase === "sleeping") && delay > 0 ? Math.min(1, 1 - left / delay) : null,
     marks: marksOf(state),
     buttons: state.actions
       .filter((kind) => kind in BUTTONS)
@@ -157,11 +164,13 @@ function render({ model, el }) {
 
   let came = performance.now();
   let pressed = "";
+  let pressedAt = 0;
 
   /** @param {string} kind */
   function press(kind) {
     const state = /** @type {State} */ (model.get("state"));
     pressed = kind;
+    pressedAt = performance.now();
     for (const each of buttons.querySelectorAll("button")) each.disabled = true;
     model.send({ kind, run: state.run });
   }
@@ -209,6 +218,10 @@ function render({ model, el }) {
   model.on("change:state", draw);
   const timer = setInterval(() => {
     if (!pressed) tick();
+    else if (performance.now() - pressedAt > PATIENCE * 1000 && status.textContent !== UNANSWERED) {
+      status.textContent = UNANSWERED;
+      box.dataset.tone = "bad";
+    }
   }, 100);
   return () => {
     clearInterval(timer);

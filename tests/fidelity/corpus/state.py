@@ -363,6 +363,36 @@ print(big.sum(), big[3, 1])
     ),
     Case(
         row="5",
+        name="large-array-only-read",
+        cells=cells("""
+import numpy as np
+big = np.zeros((500, 400))
+---
+m = float(big[3].mean())
+print(m, big.shape)
+---
+part = big[3:5]
+big[3] = 1
+---
+n = big[3:5].sum() + m
+print(n)
+---
+part[0, 0] = n
+---
+print(big.max(), big[:10].sum(axis=0).tolist()[:3])
+"""),
+        probes=("part[1] = 9; float(big[4, 0])", "np.shares_memory(part, big)", "n, m"),
+        edits=(
+            Edit({1: "big = np.ones((500, 400))\nm = 0.0"}),
+            Edit({2: "part = big[3:5]\nbig[4] = 2"}),
+            Edit({4: "big[0] = n"}),
+            Edit({1: "m = float(big[3].mean(out=big[3, 0:1].reshape(())))\nprint(m, big.shape)"}),
+        ),
+        needs=("numpy",),
+        replays=(0, 1, 2, 3, 4, 5),
+    ),
+    Case(
+        row="5",
         name="view-without-its-base-name",
         cells=cells("""
 import numpy as np

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from durable_nb.exceptions import DamagedBlobError
-from durable_nb.snapshot import FileBlobStore
+from durable_nb.snapshot import FileBlobStore, MemoryBlobStore
 from tests.unit.snapshot.namespace import Namespace
 
 MIB = 1 << 20
@@ -32,6 +35,47 @@ def test_patches_pile_up_and_each_stores_only_what_is_new(tmp_path: Path) -> Non
     for row in range(4):
         notebook.run(f"a[{row} * 131072] = -{row} - 1")
         assert notebook.last["nbytes"] < 1.1 * MIB
+    assert (notebook.reborn()["a"] == notebook["a"]).all()
+
+
+def buffers_of(notebook: Namespace) -> dict[str, Any]:
+    """How the last checkpoint refers to the array."""
+    (group,) = [group for group in notebook.last["groups"] if "a" in group["names"]]
+    (reference,) = group["buffers"]
+    return reference
+
+
+def test_changes_all_over_an_array_never_write_it_whole_again(tmp_path: Path) -> None:
+    notebook = notebook_in(tmp_path)
+    for row in range(32):
+        notebook.run(f"a[{row} * 131072] = -{row} - 1")
+        assert notebook.last["nbytes"] < 1.1 * MIB
+    assert len(buffers_of(notebook)["patches"]) == 32
+    assert (notebook.reborn()["a"] == notebook["a"]).all()
+
+
+def test_a_patch_that_later_ones_cover_is_left_out(tmp_path: Path) -> None:
+    notebook = notebook_in(tmp_path)
+    notebook.run("a[0] = a[131072] = -1")  # chunks 0 and 1
+    notebook.run("a[0] = -2")
+    assert [patch["chunks"] for patch in buffers_of(notebook)["patches"]] == [[0, 1], [0]]
+    assert (notebook.reborn()["a"] == notebook["a"]).all()
+    notebook.run("a[131072] = -3")  # now both chunks of the first patch are covered
+    assert [patch["chunks"] for patch in buffers_of(notebook)["patches"]] == [[0], [1]]
+    assert (notebook.reborn()["a"] == notebook["a"]).all()
+    for turn in range(40):
+        notebook.run(f"a[0] = {turn}.5")
+    assert [patch["chunks"] for patch in buffers_of(notebook)["patches"]] == [[1], [0]]
+    assert (notebook.reborn()["a"] == notebook["a"]).all()
+
+
+@given(changes=st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=3), min_size=1, max_size=8))
+@settings(max_examples=10, deadline=None)
+def test_whatever_changes_the_last_state_comes_back(changes: list[list[int]]) -> None:
+    notebook = Namespace(MemoryBlobStore())
+    notebook.run("import numpy as np\na = np.zeros(8 * 131072)")
+    for turn, chunks in enumerate(changes, start=1):
+        notebook.run("\n".join(f"a[{chunk} * 131072 + {turn}] = {turn}" for chunk in chunks))
     assert (notebook.reborn()["a"] == notebook["a"]).all()
 
 

@@ -25,7 +25,7 @@ from tests.unit.snapshot.namespace import Namespace
             "_io.TextIOWrapper",
         ),
         ("import sqlite3\nc = sqlite3.connect(':memory:')", "c", "sqlite3.Connection"),
-        ("import itertools\nn = itertools.count()", "n", "itertools.count"),
+        ("import itertools\nn = itertools.cycle([1])", "n", "itertools.cycle"),
         ("import socket\ns = socket.socket()", "s", "socket.socket"),
         (
             "def f():\n    import io\n    h = io.TextIOWrapper(io.BytesIO())\n    return lambda: h\nk = f()",

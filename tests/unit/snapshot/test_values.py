@@ -499,3 +499,24 @@ def test_closing_a_figure_is_restored() -> None:
     assert notebook.run("plt.close('all')", touched=()).deleted == ("Figure[1]",)
     notebook.reborn()
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "frozenset(range(0, 200, 7)) | frozenset(range(5, 190, 11))",
+        "frozenset({0, 4, 5, 6, 10, 11, 16}).union([19])",
+        "frozenset([16, 32, 0, 48]).union([64, 3], [80, 19], [35, 1])",
+    ],
+)
+def test_frozen_sets_that_grew_by_unions_keep_their_order(source: str) -> None:
+    new = restored(f"v = {source}\norder = list(v)")
+    assert list(new["v"]) == new["order"]
+
+
+def test_what_an_installed_class_leaves_out_of_its_pickle_is_no_loss() -> None:
+    """Pillow does not write the settings of the last save: the picture comes back all the same."""
+    new = restored("from PIL import Image\nv = Image.new('RGB', (3, 2), 'red')\nv.info['note'] = 'kept'")
+    assert new["v"].size == (3, 2)
+    assert new["v"].getpixel((1, 1)) == (255, 0, 0)
+    assert new["v"].info == {"note": "kept"}

@@ -112,6 +112,32 @@ def test_branches_of_a_handler_stand_where_they_happened_under_what_they_belong_
     assert "margin-left: 50.00%; width: 50.00%" in html
 
 
+def test_calls_inside_a_cell_stand_where_they_happened_in_its_bar() -> None:
+    step = {"type": OperationType.STEP, "sub_type": None, "parent_id": "x"}
+    events = [
+        *FLAKY,
+        stored(5, "one", EventKind.STARTED, 12.0, name="one", **step),
+        stored(6, "one", EventKind.SUCCEEDED, 13.5, name="one", **step),
+        stored(7, "old", EventKind.STARTED, 2.0, name="old", **step),
+        stored(8, "old", EventKind.SUCCEEDED, 3.0, name="old", **step),
+    ]
+    html = board_html(board_of(view(*events)))
+    # The cell: its start to its end, 3 s of work from second 10 on; the first call began 2 s later, and the other one in
+    # an earlier run.
+    assert [part.partition(";")[0] for part in html.split("margin-left: ")[1:]] == ["0.00%", "66.67%", "0.00%"]
+
+
+def test_of_very_many_calls_those_that_are_done_are_one_row() -> None:
+    step = {"type": OperationType.STEP, "sub_type": None, "parent_id": "x"}
+    calls = [
+        stored(5 + n, f"c{n}", EventKind.FAILED if n == 15 else EventKind.SUCCEEDED, 12.0, name=f"call {n}", **step)
+        for n in range(10_000)
+    ]
+    board = board_of(view(*FLAKY, *calls))
+    labels = [row.label for row in board.rows]
+    assert labels[1:] == [*(f"call {n}" for n in range(8)), "call 15", "… and 9991 more (durable-nb show lists them)"]
+
+
 def test_an_attempt_of_an_earlier_run_is_not_counted() -> None:
     later = [
         stored(5, "x", EventKind.STARTED, 20.0, name="load", attempt=1),
@@ -135,7 +161,7 @@ def test_an_open_notebook_shows_its_own_cells_with_what_is_recorded_of_them() ->
 
 def test_the_text_says_the_same_in_columns() -> None:
     lines = board_text(board_of(view(*FLAKY))).splitlines()
-    assert lines[1] == "1 step, 1 stored, 2.0 kB in the store"
+    assert lines[1] == "1 step, 1 stored, 2.0 kB of results"
     assert lines[3].split() == ["stored", "2", "3.0", "s", "2.0", "kB", "load"]
 
 

@@ -4,7 +4,7 @@
  *
  * The badge sits in the input area, not in the prompt: JupyterLab rewrites the prompt on every run.
  */
-import { STATES, badges, panel } from "./model.js";
+import { STATES, badges, panel, saved } from "./model.js";
 
 const TARGET = "durable_nb";
 const KERNEL = "durable_nb";
@@ -21,13 +21,14 @@ const STYLE = `
 .durable-nb-badge[data-state="durable"] { --durable-nb-tone: #2e7d32; }
 .durable-nb-badge[data-state="replayed"] { --durable-nb-tone: #1565c0; }
 .durable-nb-badge[data-state="stored"] { --durable-nb-tone: #757575; }
-.durable-nb-badge[data-state="running"] { --durable-nb-tone: #1565c0; }
+.durable-nb-badge[data-state="running"], .durable-nb-badge[data-state="waiting"] { --durable-nb-tone: #1565c0; }
 .durable-nb-badge[data-state="stale"] { --durable-nb-tone: #b26a00; }
 .durable-nb-badge[data-state="not_storable"] { --durable-nb-tone: #b26a00; }
 .durable-nb-badge[data-state="failed"], .durable-nb-badge[data-state="refused"] { --durable-nb-tone: #c62828; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="durable"] { --durable-nb-tone: #81c784; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="replayed"],
-[data-jp-theme-light="false"] .durable-nb-badge[data-state="running"] { --durable-nb-tone: #64b5f6; }
+[data-jp-theme-light="false"] .durable-nb-badge[data-state="running"],
+[data-jp-theme-light="false"] .durable-nb-badge[data-state="waiting"] { --durable-nb-tone: #64b5f6; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="stored"] { --durable-nb-tone: #bdbdbd; }
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="stale"],
 [data-jp-theme-light="false"] .durable-nb-badge[data-state="not_storable"] { --durable-nb-tone: #ffb74d; }
@@ -91,6 +92,8 @@ class Watch {
     /** @type {Map<number, (error: string | null) => void>} */
     this.waiting = new Map();
     this.drawing = false;
+    /** Cells whose elements will be, or have been, waited for. */
+    this.followed = new WeakSet();
     /** @type {HTMLElement | null} */
     this.open = null;
     const context = page.sessionContext;
@@ -102,10 +105,33 @@ class Watch {
     context.ready.then(() => this.connect());
     page.content.modelContentChanged.connect(() => this.redraw());
     page.content.modelChanged.connect(() => this.redraw());
-    page.disposed.connect(() => this.close());
-    // Cells out of view have no elements of their own until they are scrolled to.
+    page.disposed.connect(() => {
+      this.attached.disconnect();
+      this.close();
+    });
+    this.keepWidgetsOut();
+    // Cells get elements of their own when they come into view, or when the page has time: long after they are known.
+    this.attached = new MutationObserver(() => this.redraw());
+    const cells = page.content.node.querySelector(".jp-WindowedPanel-viewport") ?? page.content.node;
+    this.attached.observe(cells, { childList: true });
     page.content.node.addEventListener("scroll", () => this.redraw(), { capture: true, passive: true });
     this.redraw();
+  }
+
+  /**
+   * A notebook that is saved while a step runs or waits for a decision holds the line that stays, not the widget, which
+   * nobody could show again.
+   */
+  keepWidgetsOut() {
+    const wrap = () => {
+      const model = this.page.content.model;
+      if (!model || model.durableNbSaves) return;
+      const original = model.toJSON.bind(model);
+      model.toJSON = () => saved(original());
+      model.durableNbSaves = true;
+    };
+    wrap();
+    this.page.content.modelChanged.connect(wrap);
   }
 
   /** A fresh kernel knows nothing of what the old one told. */
@@ -183,7 +209,18 @@ class Watch {
       source: cell.model.sharedModel.getSource(),
     }));
     const found = badges(cells, this.infos, this.planned);
-    for (const cell of widgets) this.place(cell, found.get(cell.model.id) ?? null);
+    for (const cell of widgets) {
+      this.follow(cell);
+      this.place(cell, found.get(cell.model.id) ?? null);
+    }
+  }
+
+  /** @param {any} cell */
+  follow(cell) {
+    if (this.followed.has(cell)) return;
+    this.followed.add(cell);
+    cell.ready?.then(() => this.redraw());
+    cell.inViewportChanged?.connect(() => this.redraw());
   }
 
   /**

@@ -9,7 +9,7 @@
 /**
  * @typedef {object} Info what the kernel says of a cell
  * @property {string} id
- * @property {string} state durable, replayed, declared, not_storable, failed, refused, running
+ * @property {string} state durable, replayed, declared, not_storable, failed, refused, running, waiting
  * @property {string} source as it ran
  * @property {string} label
  * @property {number} [attempt]
@@ -24,7 +24,9 @@
  * @property {string[]} [actions]
  */
 
-/** @typedef {{id: string, action: string, sure: boolean, reason: string, seconds: number | null}} Planned */
+/**
+ * @typedef {{id: string, action: string, cause: string, sure: boolean, reason: string, seconds: number | null}} Planned
+ */
 /** @typedef {{id: string, source: string}} PageCell */
 /** @typedef {{state: string, reason: string, info: Info | null}} Badge */
 
@@ -33,6 +35,7 @@ export const STATES = {
   durable: { glyph: "✓", word: "durable: its result is stored" },
   replayed: { glyph: "↺", word: "replayed: its stored result was given back" },
   running: { glyph: "▶", word: "running" },
+  waiting: { glyph: "◷", word: "running, and waiting" },
   stale: { glyph: "~", word: "stale: it will run" },
   stored: { glyph: "✓", word: "has a stored result, which Run All will give back" },
   not_storable: { glyph: "!", word: "not stored: it runs again on a fresh kernel" },
@@ -100,7 +103,9 @@ export function badges(cells, infos, planned) {
  */
 function judge(info, source, dirty) {
   const writes = info.writes ?? [];
-  if (info.state === "running") return { state: "running", reason: "", info };
+  if (info.state === "running" || info.state === "waiting") {
+    return { state: info.state, reason: info.state === "waiting" ? (info.reason ?? "") : "", info };
+  }
   const read = (info.reads ?? []).find((name) => dirty.has(name));
   const edited = essence(source) !== essence(info.source);
   if (edited || read !== undefined) {
@@ -122,8 +127,11 @@ function short(text) {
  * @returns {Badge | null}
  */
 function foretold(row) {
+  // A cell that never ran is not stale: there is nothing to say about it.
   /** @type {Record<string, string>} */
-  const states = { replay: "stored", run: "stale", decide: "refused" };
+  const runs = { changed: "stale", "not storable": "not_storable" };
+  /** @type {Record<string, string | undefined>} */
+  const states = { replay: "stored", run: runs[row?.cause ?? ""], decide: "refused" };
   const state = row && states[row.action];
   if (!row || !state) return null;
   return { state, reason: row.sure ? row.reason : `probably: ${row.reason}`, info: null };
@@ -175,7 +183,7 @@ export function panel(badge, now) {
   const { state, info } = badge;
   const head = state === "running" && (info?.attempt ?? 1) > 1 ? `running attempt ${info?.attempt}` : STATES[state].word;
   const figures = [];
-  if (info && state !== "running") {
+  if (info && state !== "running" && state !== "waiting") {
     if (state === "replayed" && info.at) figures.push(`made ${moment(info.at, now)}`);
     if (state === "replayed" && info.saved) figures.push(`saved ${lasting(info.saved)}`);
     if (state === "durable" && info.seconds !== undefined) figures.push(`took ${lasting(info.seconds)}`);
@@ -183,4 +191,24 @@ export function panel(badge, now) {
     if ((info.attempt ?? 1) > 1) figures.push(`${info.attempt} attempts`);
   }
   return { head, reason: badge.reason, figures, difference: info?.difference ?? [] };
+}
+
+const WIDGET = "application/vnd.jupyter.widget-view+json";
+
+/**
+ * A notebook as it is to be saved: the live displays of steps without their widgets.
+ * @template {{cells?: any[]}} Notebook
+ * @param {Notebook} notebook changed
+ * @returns {Notebook}
+ */
+export function saved(notebook) {
+  for (const cell of notebook.cells ?? []) {
+    for (const output of cell.outputs ?? []) {
+      if (!output.metadata?.durable_nb?.live) continue;
+      const { durable_nb: _, ...metadata } = output.metadata;
+      const { [WIDGET]: __, ...data } = output.data;
+      Object.assign(output, { data, metadata });
+    }
+  }
+  return notebook;
 }
