@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.snapshot import _memory, _sets
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._digest_rules import slots_of
-from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, kind_of_type
+from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type
 from durable_nb.snapshot._pickle import PROTOCOL, REGISTERED, GroupPickler
 from durable_nb.snapshot._scan import Problem, quiet_warnings
 from durable_nb.snapshot._unpickle import GroupUnpickler
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from durable_nb.snapshot._tracker import Tracker
 
 _TRUSTED = frozenset(
-    {"numpy", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "polars", "torch", "dateutil", "pytz"}
+    {"numpy", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "polars", "torch", "dateutil", "pytz", "sympy"}
 )
+"""Packages whose pickles are tested where they are made, and leave out caches only (SymPy: hashes and assumptions)."""
 
 _CHECK_ALWAYS_BELOW = 16 << 20
 """Bytes. Larger values of an installed package's type are checked once per type."""
@@ -284,8 +285,10 @@ def _state(path: str, old: Any, new: Any, kind: type) -> Iterator[tuple[str, Any
     if trusted(kind):
         if kind.__module__.partition(".")[0] == "sklearn":
             yield from _attributes(path, old, new)
-    elif _declares_its_state(kind):
-        yield from _reduced(path, old, new)
+    elif any(full_name(base) == "plotly.basedatatypes.BaseFigure" for base in kind.__mro__):
+        # All else is made from these, some of it when it is first asked for.
+        for part in ("_data", "_layout", "frames", "_grid_ref"):
+            yield f"{path}.{part}", getattr(old, part), getattr(new, part)
     else:
         yield from _attributes(path, old, new)
         if not hasattr(old, "__dict__") and not slots_of(kind):
@@ -318,19 +321,6 @@ def _reduced(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     yield path, left[:3], right[:3]
     for items, others in zip(left[3:5], right[3:5], strict=False):
         yield path, list(items or ()), list(others or ())
-
-
-def _declares_its_state(kind: type) -> bool:
-    """Whether an installed package says with hooks of its own what the state of its objects is.
-
-    What such hooks leave out are caches (SymPy's hashes, Pillow's settings of the last save): for it to come back, the
-    state that they declare must. A class of the user's own is not believed so far.
-    """
-    if default_reduce(kind) or kind.__module__ == "__main__":
-        return False
-    module = sys.modules.get(kind.__module__.partition(".")[0])
-    file = getattr(module, "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file
 
 
 _EXACT: dict[type, tuple[str, ...]] = {

@@ -337,13 +337,20 @@ def closed_h5() -> Any:
     return made
 
 
-def plotly_figure(kind: Any, arguments: tuple[Any, ...], noted: dict[str, Any]) -> Any:
-    """A Plotly figure with its keys in the order they had."""
-    made = kind(*arguments)
-    _order_like(made._data, arguments[0].get("data", []))
-    _order_like(made._layout, arguments[0].get("layout", {}))
+def plotly_figure(kind: Any, data: list[Any], layout: dict[str, Any], frames: list[Any], noted: dict[str, Any]) -> Any:
+    """A Plotly figure with its keys in the order they had, and what Plotly Express and subplots noted in it."""
+    made = kind(data=data, layout=layout, frames=frames)
+    _order_like(made._data, data)
+    _order_like(made._layout, layout)
     made.__dict__.update(noted)
     return made
+
+
+def dress_image(made: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    """Give a Pillow image its pixels, and its attributes."""
+    own, rest = state
+    made.__setstate__(own)
+    made.__dict__.update(rest)
 
 
 def _order_like(value: Any, pattern: Any) -> None:

@@ -310,10 +310,22 @@ def _reduce_figure(self: GroupPickler, value: Any) -> Any:
 
 
 def _reduce_plotly(self: GroupPickler, value: Any) -> Any:
-    """A figure is rebuilt from its dict, which sorts the keys; their order, and what Plotly Express noted, stay."""
+    """A figure's own pickle writes arrays as text and sorts the keys: here it is made from what it holds."""
+    self.custom.setdefault(type(value))
+    self.modules.add("plotly")
+    noted = {name: part for name, part in vars(value).items() if name.startswith(("_px_", "_grid_"))}
+    frames = [frame.to_plotly_json() for frame in value.frames]
+    return _rebuild.plotly_figure, (type(value), value._data, value._layout, frames, noted)
+
+
+def _reduce_image(self: GroupPickler, value: Any) -> Any:
+    """Pillow writes the pixels and what belongs to them, and leaves out how a picture was last saved or read."""
     made = self._reduce_generic(value)
-    noted = {name: part for name, part in vars(value).items() if name.startswith("_px_")}
-    return _rebuild.plotly_figure, (*made[:2], noted)
+    rest = {name: part for name, part in vars(value).items() if name.lstrip("_") not in _PIXELS}
+    return *made[:2], (made[2], rest), None, None, _rebuild.dress_image
+
+
+_PIXELS = frozenset({"im", "mode", "size", "info", "palette", "fp", "map"})
 
 
 def _reduce_tensor(self: GroupPickler, value: Any) -> Any:
@@ -396,6 +408,7 @@ NAMED_RULES: dict[str, Rule] = {
     "pandas.core.dtypes.dtypes.CategoricalDtype": _reduce_categorical_dtype,
     "logging.Logger": _reduce_logger,
     "matplotlib.figure.Figure": _reduce_figure,
+    "PIL.Image.Image": _reduce_image,
     "plotly.basedatatypes.BaseFigure": _reduce_plotly,
     "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,

@@ -38,6 +38,7 @@ def machine() -> dict[str, str]:
         "Python": f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in ("numpy", "pandas", "ipykernel", "ipython")),
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "other work on it": f"a load of {os.getloadavg()[1]:.1f} before the last part of the run began",
     }
 
 

@@ -50,6 +50,16 @@ def over(sides: Sides, side: str = "first") -> float:
     return statistics.median(per_cell(ours) - per_cell(plain) for ours, plain in pairs)
 
 
+def processor(sides: Sides, side: str = "first") -> float:
+    """Processor time of a side's cell beyond the plain kernel's, in seconds: what a busy machine does not stretch."""
+    pairs = zip(sides.figures[side], sides.figures["plain"], strict=True)
+    return statistics.median(ours["cpu"] - plain["cpu"] for ours, plain in pairs) / len(sides.workload.cells)
+
+
+def _more(sides: Sides, side: str = "first") -> str:
+    return f"plain + {over(sides, side) / MS:.2f} ms, {processor(sides, side) / MS:.2f} ms of the processor"
+
+
 def growth(sides: Sides, side: str = "first") -> float:
     """What a cell of the last quarter takes more than one of the first, in seconds, beside the plain kernel's."""
 
@@ -69,7 +79,7 @@ def _first_run(sides: Sides, where: str) -> list[Target]:
         Target(
             f"trivial cell, first run, {where}",
             f"plain + one commit ({commit / MS:.2f} ms) + 2 ms",
-            f"plain + {more / MS:.2f} ms",
+            _more(sides),
             more <= limit,
         ),
         Target(
@@ -80,7 +90,7 @@ def _first_run(sides: Sides, where: str) -> list[Target]:
 
 def _replayed(sides: Sides) -> Target:
     more = over(sides, "replay")
-    return Target("replayed cell", "plain + 1 ms", f"plain + {more / MS:.2f} ms", more <= 1 * MS)
+    return Target("replayed cell", "plain + 1 ms", _more(sides, "replay"), more <= 1 * MS)
 
 
 def _array(sides: Sides) -> list[Target]:
@@ -117,7 +127,7 @@ def _row(sides: Sides) -> list[Target]:
     cells = len(sides.workload.cells)
     stored = median_of(sides.figures["first"], lambda figures: figures["stored"]) / cells
     return [
-        Target("one row of a 20 MB array among 1 GB", "plain + 20 ms", f"plain + {more / MS:.2f} ms", more <= 20 * MS),
+        Target("one row of a 20 MB array among 1 GB", "plain + 20 ms", _more(sides), more <= 20 * MS),
         Target("the same: stored", "1.1 MB", f"{stored / MB:.2f} MB", stored <= 1.1 * MB),
     ]
 

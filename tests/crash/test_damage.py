@@ -17,6 +17,8 @@ from tests.crash.evidence import keep
 from tests.crash.story import ONCE, PROBES, Case
 from tests.fidelity.nursery import Nursery, Seen
 
+pytestmark = pytest.mark.timeout(3600 if os.environ.get("DURABLE_NB_SOAK") else 600)
+
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:

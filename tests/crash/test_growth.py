@@ -29,6 +29,8 @@ from tests.fidelity.nursery import Job, Nursery
 
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 
+pytestmark = pytest.mark.timeout(3600 if SOAK else 600)
+
 
 @pytest.fixture(autouse=True)
 def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
 CUTS = 400 if SOAK else 8
 LIVES = 40 if SOAK else 2
+
+pytestmark = pytest.mark.timeout(3600 if SOAK else 600)
 THREADS = 4
 
 

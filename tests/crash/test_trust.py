@@ -37,6 +37,8 @@ from tests.fidelity.nursery import Nursery
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 EXAMPLES = 5000 if SOAK else 80
 
+pytestmark = pytest.mark.timeout(3600 if SOAK else 600)
+
 relaxed = settings(
     max_examples=EXAMPLES, deadline=None, database=None, derandomize=not SOAK, suppress_health_check=list(HealthCheck)
 )
