@@ -166,6 +166,7 @@ class GroupPickler(pickle.Pickler):
         if sort is None:
             sort = self._sorts[kind] = Kind.TOKEN if kind is Token else kind_of_type(kind)
         if sort is Kind.FROZEN:
+            self.is_data = self.is_data and kind is not types.CodeType
             if self.shared is None and _may_hold(value, kind):
                 self.frozen[id(value)] = value
             return self._set(value) if kind is frozenset else None
@@ -191,6 +192,7 @@ class GroupPickler(pickle.Pickler):
 
     def _unusual(self, value: Any, sort: Kind) -> Any:
         if sort is Kind.TOKEN:
+            self.is_data = False
             return value.pid
         if sort is Kind.CLASS:
             return self._class(value)

@@ -190,6 +190,7 @@ def test_warnings_that_a_later_cell_has_made_errors_do_not_keep_a_value_away() -
         "class K: pass\nv = K()",
         "def f(): return 1\nv = [f]",
         "v = [lambda: 1]",
+        "v = [compile('x + 1', 'c', 'eval')]",
         "import json\nv = json",
         "import sys\nv = [sys.stdout]",
         "import weakref, collections\nw = collections.OrderedDict()\nv = [weakref.ref(w), w]",
