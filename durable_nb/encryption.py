@@ -12,9 +12,11 @@ without the variable when the keyring has the secret.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,12 @@ def cipher_of(place: Path, secret: str | None, *, new: bool) -> Cipher | None:
             )
         _begin(place, _secret_for_new(secret))
     salt, check = _facts(place)
-    known = _keyring_secret() if secret in (None, KEYRING) else secret
+    try:
+        known = _keyring_secret() if secret in (None, KEYRING) else secret
+    except ValidationError as exc:
+        raise StoreUnreadableError(
+            str(place), f"it is encrypted, DURABLE_NB_ENCRYPTION_KEY does not say its key, and {exc}"
+        ) from exc
     if known is None:
         raise StoreUnreadableError(
             str(place), "it is encrypted: set DURABLE_NB_ENCRYPTION_KEY, or keep its key in this system's keyring"
@@ -122,20 +129,40 @@ def _read(place: Path) -> bytes:
 def _secret_for_new(secret: str) -> str:
     if secret != KEYRING:
         return secret
-    found = _keyring_secret()
-    if found is None:
-        found = secrets.token_urlsafe(32)
-        _keyring().set_password(_SERVICE, _USER, found)
+    with _one_at_a_time():  # two first stores at once must not replace each other's secret
+        found = _keyring_secret()
+        if found is None:
+            found = secrets.token_urlsafe(32)
+            _keyring().set_password(_SERVICE, _USER, found)
     return found
 
 
-def _keyring_secret() -> str | None:
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    from jupyter_core.paths import jupyter_data_dir
+
+    folder = Path(jupyter_data_dir()) / "durable_nb"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder / "encryption.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        found: str | None = _keyring().get_password(_SERVICE, _USER)
-    except ValidationError:
-        return None
-    except Exception:  # noqa: BLE001 - no keyring, a locked one, a failing one: each backend has its own errors
-        return None
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _keyring_secret() -> str | None:
+    """The secret in the system's keyring; None when it answers that it has none.
+
+    Raises:
+        ValidationError: it cannot be asked. Whoever took that for "none" would put a new secret over the old one.
+    """
+    keyring = _keyring()
+    try:
+        found: str | None = keyring.get_password(_SERVICE, _USER)
+    except Exception as exc:  # each backend has its own errors
+        why = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        raise ValidationError(f"the system's keyring cannot be read ({why}): unlock it, or set the variable") from exc
     return found
 
 

@@ -25,6 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from durable_nb.cli._exit import Complaint
+from durable_nb.cli._kernels import own_sockets
 from durable_nb.testing import _portrait
 
 __all__ = ["CellLife", "Life", "copy_folder", "live"]
@@ -133,7 +134,7 @@ class _Living:
         client, began = self._client, time.monotonic()
         try:
             # What kernels say about themselves is of no interest here.
-            with Path(os.devnull).open("wb") as log:
+            with Path(os.devnull).open("wb") as log, own_sockets(client):
                 async with client.async_setup_kernel(env=self._environment, stdout=log, stderr=log):
                     await self._cells()
                     if self._kill_after is None:

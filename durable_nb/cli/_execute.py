@@ -32,6 +32,7 @@ from nbformat import NotebookNode
 from durable_nb.cells import parse_comment
 from durable_nb.cli._exit import Complaint, ExitCode
 from durable_nb.cli._format import one_line
+from durable_nb.cli._kernels import own_sockets
 from durable_nb.cli._save import write_notebook
 from durable_nb.exceptions import InvalidStateError, ValidationError
 from durable_nb.history import first_line
@@ -165,7 +166,8 @@ class NotebookRun:
         # The kernel's own stderr (warnings of libraries before any cell) is of interest only when it does not come up.
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
             try:
-                asyncio.run(self._execute(log))
+                with own_sockets(self._client):
+                    asyncio.run(self._execute(log))
             except NoSuchKernel as exc:
                 raise Complaint(_no_kernel(exc.name)) from None
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as exc:

@@ -24,6 +24,8 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "<umask>": frozenset({"os"}),
     "<signals>": frozenset({"signal"}),
     "<recursionlimit>": frozenset({"sys"}),
+    "<settings>": frozenset({"csv", "gc", "socket", "sklearn", "sys", "time"}),
+    "<matplotlib.interactive>": frozenset({"matplotlib", "pylab", "seaborn", "mpl_toolkits"}),
 }
 """Part of the state to the packages that look at it."""
 

@@ -243,16 +243,21 @@ def _classify(kind: type) -> Kind:  # noqa: C901 - a table whose rows are condit
 def module_instances(kind: type) -> dict[int, tuple[str, Any]]:
     """Instances of `kind` that the module of `kind` holds under a name, by id."""
     module = sys.modules.get(kind.__module__)
-    if module is None or kind.__module__ in ("__main__", "builtins", "collections"):
+    if module is None or is_main(module) or kind.__module__ in ("builtins", "collections"):
         return {}
     return {id(value): (name, value) for name, value in list(vars(module).items()) if type(value) is kind}
+
+
+def is_main(module: object) -> bool:
+    """Whether a module is the notebook's own, under whatever name: multiprocessing adds `__mp_main__`."""
+    return module is sys.modules.get("__main__")
 
 
 def find_sentinel(value: object) -> tuple[str, str] | None:
     """Module and name of a bare `object()` that some module holds."""
     for module_name, module in list(sys.modules.items()):
         attributes = getattr(module, "__dict__", None)
-        if module_name != "__main__" and isinstance(attributes, dict):
+        if not is_main(module) and isinstance(attributes, dict):
             for name, held in list(attributes.items()):
                 if held is value:
                     return module_name, name

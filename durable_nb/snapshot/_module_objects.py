@@ -12,7 +12,7 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
-from durable_nb.snapshot._kinds import Kind, kind_of_type
+from durable_nb.snapshot._kinds import Kind, is_main, kind_of_type
 
 _INSTALLED = tuple(
     {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))}
@@ -20,7 +20,7 @@ _INSTALLED = tuple(
 
 
 def _is_local(name: str, module: Any) -> bool:
-    if name == "__main__" or name.partition(".")[0] == "durable_nb" or not isinstance(module, ModuleType):
+    if is_main(module) or name.partition(".")[0] == "durable_nb" or not isinstance(module, ModuleType):
         return False
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or file.startswith(_INSTALLED):

@@ -33,6 +33,7 @@ from durable_nb.snapshot._process_python import (
     WorkingDirectory,
     looks_secret,
 )
+from durable_nb.snapshot._process_settings import Backend, Interactive, Registered, Settings
 
 __all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_generators"]
 
@@ -306,6 +307,10 @@ PARTS: Sequence[Part] = (
     Logging(),
     RecursionLimit(),
     Signals(),
+    Settings(),
+    Registered(),
+    Backend(),
+    Interactive(),
 )
 
 

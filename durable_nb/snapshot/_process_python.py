@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -351,7 +352,31 @@ def _loggers() -> dict[str, Any]:
 
 
 def _kind(handler: logging.Handler) -> str:
-    return f"{type(handler).__module__}.{type(handler).__qualname__} {handler.level}"
+    """What a handler does with a record: where it goes, from which level on, how it is written, what is left out."""
+    stream = getattr(handler, "stream", None)
+    place = Path(str(getattr(handler, "baseFilename", None) or getattr(stream, "name", None))).name
+    written = handler.formatter
+    parts = [_made_by(handler), str(handler.level), place]
+    if written is not None:
+        parts += [_made_by(written), str(getattr(written, "_fmt", None)), str(written.datefmt)]
+    return " ".join([*parts, *map(_made_by, handler.filters)])
+
+
+def _made_by(value: Any) -> str:
+    """The class of an object, and its code where it is the notebook's own; of a function, its code."""
+    kind = value if isinstance(value, types.FunctionType) else type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind.__module__ != "__main__":
+        return name
+    functions = [kind] if isinstance(kind, types.FunctionType) else list(vars(kind).values())
+    return (
+        f"{name} {digest_text(*(_code(each.__code__) for each in functions if isinstance(each, types.FunctionType)))}"
+    )
+
+
+def _code(code: types.CodeType) -> str:
+    constants = [_code(part) if isinstance(part, types.CodeType) else repr(part) for part in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names!r} {constants!r}"
 
 
 def _set_logger(name: str, state: Any) -> None:

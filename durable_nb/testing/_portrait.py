@@ -253,6 +253,16 @@ class Painter:
             return f"{_name_of(type(value))} {value.name!r} closed"
         return f"{_name_of(type(value))} {value.name!r} {getattr(value, 'mode', '')} at={_tell(value)}"
 
+    def _resource(self, value: Any) -> str:
+        """What can be asked of a pool, a thread or an archive: whether it is over. Its insides are its own."""
+        names = {_name_of(base) for base in type(value).__mro__}
+        over = next(ask(value) for name, ask in _RESOURCES.items() if name in names)
+        return f"{_name_of(type(value))} {'over' if over else 'in use'}"
+
+    def _plotly(self, value: Any) -> str:
+        """What is shown; views of it are made when they are first asked for."""
+        return f"{_name_of(type(value))} {self.draw(value._data)} {self.draw(value._layout)} {len(value.frames)} frames"
+
     def _method(self, value: Any) -> str:
         return f"method {self.draw(value.__func__)} of {self.draw(value.__self__)}"
 
@@ -342,6 +352,21 @@ def _of_types(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
 
+def _of_named(*names: str) -> Callable[[Any], bool]:
+    return lambda value: any(_name_of(base) in names for base in type(value).__mro__)
+
+
+_RESOURCES: dict[str, Callable[[Any], Any]] = {
+    "concurrent.futures.thread.ThreadPoolExecutor": lambda value: value._shutdown,
+    "concurrent.futures.process.ProcessPoolExecutor": lambda value: value._shutdown_thread,
+    "multiprocessing.pool.Pool": lambda value: value._state != "RUN",
+    "threading.Thread": lambda value: value.ident is not None and not value.is_alive(),
+    "zipfile.ZipFile": lambda value: value.fp is None,
+    "tarfile.TarFile": lambda value: value.closed,
+    "h5py._hl.files.File": lambda value: not value,
+}
+"""Types that stand for something outside, and how they say that it is over."""
+
 _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Painter, Any], str]], ...] = (
     (_of_types(type), Painter._class),
     (_of_types(types.FunctionType), Painter._function),
@@ -366,6 +391,8 @@ _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Painter, Any], str]], ...] 
     (_of_types(dict, list, set, frozenset, tuple, collections.deque), Painter._container),
     (_of_types(bytearray, memoryview), Painter._bytes),
     (_of_types(io.IOBase), Painter._file),
+    (_of_named(*_RESOURCES), Painter._resource),
+    (_of_named("plotly.basedatatypes.BaseFigure"), Painter._plotly),
 )
 
 

@@ -15,6 +15,40 @@ pytestmark = pytest.mark.kernel
 BEHAVIOUR: dict[str, tuple[list[str], str]] = {
     "aliases in one cell": (["a = sorted([2, 1])\nb = a"], "b.append(9)\nprint(a, b is a)"),
     "aliases across cells": (["a = sorted([2, 1])", "b = a"], "b.append(9)\nprint(a, b is a)"),
+    "results where multiprocessing calls the notebook by another name": (
+        [
+            "from pathlib import Path\nsize = Path('local_part.py').write_text('VALUE = 3')",
+            "import multiprocessing\n%run -i local_part.py",
+            "mark = object()\nfirst = [max(1, 2)]\nfirst",
+            "second = [max(3, 4), 5]\nsecond",
+            "def check(x=mark):\n    return x is mark",
+        ],
+        "print(first, second, first is second, check(), VALUE)",
+    ),
+    "settings behind functions": (
+        [
+            "import csv, gc, os, socket, sys, time\nimport sklearn",
+            "socket.setdefaulttimeout(3)\nsys.setswitchinterval(0.01)\ngc.disable()",
+            "old = csv.field_size_limit(1_000_000)\ncsv.register_dialect('semicolons', delimiter=';')",
+            "os.environ['TZ'] = 'Asia/Tokyo'\ntime.tzset()",
+            "sklearn.set_config(transform_output='pandas')",
+            "get_ipython().ast_node_interactivity = 'all'",
+        ],
+        "socket.getdefaulttimeout(), sys.getswitchinterval(), gc.isenabled(), csv.field_size_limit()\n"
+        "csv.get_dialect('semicolons').delimiter, time.tzname, sklearn.get_config()['transform_output']",
+    ),
+    "a printer that a cell registers": (
+        [
+            "import decimal\nhtml = get_ipython().display_formatter.formatters['text/html']",
+            "html.for_type(decimal.Decimal, lambda value: f'<b>{value}</b>');",
+            "total = decimal.Decimal(3) + 1",
+        ],
+        "total",
+    ),
+    "whether pyplot is interactive": (
+        ["import matplotlib.pyplot as plt", "plt.figure(figsize=(1, 1))\nplt.plot([1, 2]);", "plt.ioff()"],
+        "plt.figure(figsize=(1, 1)); plt.plot([3, 4]); print(plt.isinteractive(), plt.get_backend())",
+    ),
     "an alias made by a container": (["a = sorted([2, 1])", "box = {'a': a}"], "box['a'].append(9)\nprint(a)"),
     "a change through an alias": (["a = sorted([2, 1])", "b = [a]", "b[0].append(5)"], "print(a, b[0] is a)"),
     "a change through a function's closure": (

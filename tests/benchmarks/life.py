@@ -61,14 +61,17 @@ def live(workload: Workload, side: str, folder: Path) -> dict[str, Any]:
     held = stored(store)
     before = resident()
     forget_peak()
-    seconds, statuses = [], []
+    seconds, statuses, inside = [], [], 0.0
     cpu = time.process_time()
     for source in workload.cells:
         took, seen = timed_cell(shell, source)
         seconds.append(took)
-        statuses.append(str(_checked(seen)["durable"].get("status")))
+        report = _checked(seen)["durable"]
+        statuses.append(str(report.get("status")))
+        inside += float(report.get("seconds", 0.0))
     found = {
         "seconds": seconds,
+        "inside": inside,
         "cpu": time.process_time() - cpu,
         "statuses": sorted(set(statuses)),
         "stored": stored(store) - held,

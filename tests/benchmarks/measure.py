@@ -21,7 +21,7 @@ from tests.benchmarks.peers import COMPARED
 from tests.benchmarks.workloads import SCALE, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 240.0
+LIMIT = 600.0
 """Seconds after which a side is stopped and reported as such."""
 
 Figures = dict[str, Any]
@@ -120,7 +120,8 @@ class Runner:
             if any(side.startswith(failed.partition(" ")[0] + " ") for failed in sides.failures):
                 continue
             try:
-                sides.figures.setdefault(side, []).append(step())
+                found = step()
+                sides.figures.setdefault(side, []).append(found)
             except RuntimeError as exc:
                 sides.failures[side] = str(exc)
 

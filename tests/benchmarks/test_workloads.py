@@ -54,10 +54,19 @@ def test_a_side_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     def process(module: str, *arguments: Any, **more: Any) -> Any:
         if module == "peers":
             raise RuntimeError("No module named 'joblib'")
-        return {"seconds": [0.1], "looks": [0.1] * 3, "stored": 1, "peak": 1, "cpu": 0.1, "commit": 0.001}
+        return {
+            "seconds": [0.1],
+            "looks": [0.1] * 3,
+            "stored": 1,
+            "peak": 1,
+            "cpu": 0.1,
+            "inside": 0.1,
+            "commit": 0.001,
+        }
 
     runner.process = process  # type: ignore[method-assign]
     sides = runner.workload("array", rounds=1, note=lambda text: None)
+    assert set(sides.figures) == {"plain", "first", "replay", "machine"}
     assert sides.failures == {f"{peer} first": "No module named 'joblib'" for peer in COMPARED["array"]}
     assert "failed: No module named 'joblib'" in page(Run(machine(), 1.0, {"array": _with_limits(sides)}))
 

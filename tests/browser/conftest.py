@@ -1,4 +1,4 @@
-"""One server and one browser for each application, shared by the tests: starting them takes longer than most tests."""
+"""One server and one browser for each application, shared by the tests of a module: starting them takes longer than most tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.browser.lab import Lab
 from tests.notebook.harness import Bench
 
 
-@pytest.fixture(scope="session", params=["lab", "notebook"])
+@pytest.fixture(scope="module", params=["lab", "notebook"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab or Notebook 7 with a browser; tests use `lab`."""
     bench = Bench(tmp_path_factory.mktemp(request.param) / "work")

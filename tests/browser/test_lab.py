@@ -23,6 +23,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.parametrize("server", ["lab", pytest.param("notebook", marks=pytest.mark.soak)], indirect=True)
 def test_after_an_edit_and_a_restart_only_the_cell_and_its_dependants_run(lab: Lab) -> None:
     lab.bench.notebook("a.ipynb", CELLS)
     lab.open("a.ipynb")

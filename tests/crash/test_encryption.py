@@ -25,6 +25,7 @@ from durable_nb.exceptions import (
     StepInterruptedError,
     StoreError,
     StoreUnreadableError,
+    ValidationError,
 )
 from durable_nb.journal import EncryptedJournal, SqliteJournal
 from durable_nb.maintenance import Budget, check, collect
@@ -266,6 +267,28 @@ def test_the_key_can_be_the_systems_keyrings(tmp_path: Path, monkeypatch: pytest
         run(place, Settings())
     run(tmp_path / "open", Settings())
     assert not (tmp_path / "open" / "encrypted").exists(), "nobody asked for it"
+
+
+def test_a_keyring_that_cannot_be_read_is_never_given_a_new_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new secret over the old one would make every store that is encrypted with it unreadable."""
+    secrets: dict[Any, str] = {}
+    keep_secrets_in(monkeypatch, secrets)
+    run(tmp_path / "first", Settings(encryption_key="keyring"))
+    kept = dict(secrets)
+
+    def locked(*_: str) -> str:
+        raise RuntimeError("the keyring is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["keyring"], "get_password", locked)
+        with pytest.raises(ValidationError, match="locked"):
+            run(tmp_path / "second", Settings(encryption_key="keyring"))
+        with pytest.raises(StoreUnreadableError, match="locked"):
+            run(tmp_path / "first", Settings())
+    assert secrets == kept
+    assert run(tmp_path / "first", Settings()) == SECRETS[1]
 
 
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

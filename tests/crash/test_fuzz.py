@@ -13,7 +13,7 @@ import pytest
 from tests.crash.evidence import keep
 
 INPUTS = 300_000
-SECONDS = 300
+SECONDS = 240
 
 
 @pytest.mark.soak

@@ -74,11 +74,14 @@ def lose_leases(store: Path) -> bool:
     database = store / "journal.db"
     if not database.exists():
         return True
-    with contextlib.closing(sqlite3.connect(database, timeout=0)) as db:
+    with contextlib.closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as db:
         try:
+            db.execute(
+                "BEGIN IMMEDIATE"
+            )  # asked first: a sleeper that makes the tables holds it too, and none are seen
             if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'leases'").fetchone()[0]:
                 db.execute("UPDATE leases SET host = 'elsewhere', expires_at = 0 WHERE owner IS NOT NULL")
-                db.commit()
+            db.execute("COMMIT")
         except sqlite3.OperationalError as exc:
             if "locked" not in str(exc):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -204,6 +205,15 @@ def test_the_error_of_a_nested_handler_has_its_own_type(notebook: Notebook) -> N
         assert isinstance(caught.value, InvokeError)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """An interrupt raises, as in a kernel; a process that was started in the background ignores it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_batch_whose_branches_are_blocked(notebook: Notebook) -> None:
     release, ended = threading.Event(), threading.Event()
 

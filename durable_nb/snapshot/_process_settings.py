@@ -1,0 +1,299 @@
+"""Settings behind functions: of the interpreter, of the standard library, of scikit-learn, of the shell and of pyplot.
+
+A setting is a value that one function reads and another sets (`socket.setdefaulttimeout`). All of one table are one
+part. What a cell registers with the shell or with `copyreg` is code, not data: such a cell runs again.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import gc
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from durable_nb.snapshot._process_part import Part, packed, unpacked
+
+
+def _loaded(module: str) -> Any:
+    return sys.modules.get(module)
+
+
+def _socket_timeout() -> Any:
+    socket = _loaded("socket")
+    return None if socket is None else socket.getdefaulttimeout()
+
+
+def _set_socket_timeout(value: Any) -> None:
+    import socket
+
+    socket.setdefaulttimeout(value)
+
+
+_CSV_LIMIT = 128 * 1024  # the module's own default
+_CSV_DIALECTS = frozenset({"excel", "excel-tab", "unix"})
+_CSV_FIELDS = ("delimiter", "doublequote", "escapechar", "lineterminator", "quotechar", "quoting", "skipinitialspace")
+
+
+def _csv_limit() -> Any:
+    csv = _loaded("csv")
+    return _CSV_LIMIT if csv is None else csv.field_size_limit()
+
+
+def _set_csv_limit(value: Any) -> None:
+    import csv
+
+    csv.field_size_limit(value)
+
+
+def _csv_dialects() -> Any:
+    csv = _loaded("csv")
+    names = () if csv is None else sorted(_CSV_DIALECTS.symmetric_difference(csv.list_dialects()))
+    return tuple((name, _dialect(csv, name)) for name in names)
+
+
+def _dialect(csv: Any, name: str) -> Any:
+    if name not in csv.list_dialects():
+        return None
+    return tuple((field, getattr(csv.get_dialect(name), field)) for field in _CSV_FIELDS)
+
+
+def _set_csv_dialects(value: Any) -> None:
+    import csv
+
+    for name in set(csv.list_dialects()) - _CSV_DIALECTS:
+        csv.unregister_dialect(name)
+    for name, fields in value:
+        if fields is None:
+            csv.unregister_dialect(name)
+        else:
+            csv.register_dialect(name, **dict(fields))
+
+
+def _collector() -> Any:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_collector(value: Any) -> None:
+    enabled, thresholds = value
+    (gc.enable if enabled else gc.disable)()
+    gc.set_threshold(*thresholds)
+
+
+def _set_time_zone(value: Any) -> None:  # noqa: ARG001 - it follows from the environment, which is put back before
+    time.tzset()
+
+
+def _sklearn() -> Any:
+    config = _loaded("sklearn._config")
+    if config is None or not hasattr(config, "get_config"):
+        return None
+    now = config.get_config()
+    return None if now == config._global_config else now
+
+
+def _set_sklearn(value: Any) -> None:
+    config: Any = importlib.import_module("sklearn._config")
+    config.set_config(**(value or config._global_config))
+
+
+def _statements() -> Any:
+    shell = _shell()
+    return None if shell is None else shell.ast_node_interactivity
+
+
+def _set_statements(value: Any) -> None:
+    shell = _shell()
+    if shell is not None and value is not None:
+        shell.ast_node_interactivity = value
+
+
+def _shell() -> Any:
+    module = _loaded("IPython.core.getipython")
+    return None if module is None else module.get_ipython()
+
+
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "sys.switchinterval": (sys.getswitchinterval, sys.setswitchinterval),
+    "socket.defaulttimeout": (_socket_timeout, _set_socket_timeout),
+    "csv.field_size_limit": (_csv_limit, _set_csv_limit),
+    "csv.dialects": (_csv_dialects, _set_csv_dialects),
+    "gc": (_collector, _set_collector),
+    "time.tzname": (lambda: time.tzname, _set_time_zone),
+    "sklearn.config": (_sklearn, _set_sklearn),
+    "shell.ast_node_interactivity": (_statements, _set_statements),
+}
+
+
+class Settings(Part):
+    """All settings of the table that are not as they were when the first cell ran."""
+
+    name = "<settings>"
+
+    def __init__(self) -> None:
+        self.start: dict[str, Any] = {}
+
+    def note_start(self) -> None:
+        self.start = _settings()
+
+    def read(self) -> Any:
+        now = _settings()
+        if now == self.start:
+            return None
+        return {name: value for name, value in now.items() if value != self.start.get(name)}
+
+    def write(self, value: Any) -> None:
+        chosen = unpacked(value)
+        for name in self.read() or {}:
+            if name not in chosen and name in self.start:
+                _SETTINGS[name][1](self.start[name])
+        for name, setting in chosen.items():
+            _SETTINGS[name][1](setting)
+
+    def reset(self) -> None:
+        self.write(packed({}))
+
+
+def _settings() -> dict[str, Any]:
+    return {name: read() for name, (read, _) in _SETTINGS.items()}
+
+
+# --- code that is registered -----------------------------------------------------------------------------------------
+
+
+class Registered(Part):
+    """What cells registered with the shell's display and with `copyreg`: functions, which only running brings about."""
+
+    name = "<registered>"
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, Any] = (None, None)
+
+    def read(self) -> Any:
+        tables = [*_display_tables(), copyreg.dispatch_table]
+        marks = [tuple(map(id, table.values())) for table in tables]
+        if self._seen[0] != marks:
+            found = sorted({told for table in tables for told in _foreign(table)})
+            self._seen = (marks, found or None)
+        return self._seen[1]
+
+    def delta(self, before: Any, after: Any) -> dict[str, Any]:
+        new = [told for told in after if told not in (before or ())]
+        if not new:
+            return {}
+        return {"again": f"it registers {new[0]}, which only running it again brings about"}
+
+    def write(self, value: Any) -> None:
+        """Nothing: the cell runs again."""
+
+    def reset(self) -> None:
+        """Nothing: the cell runs again."""
+
+
+def _display_tables() -> Iterator[dict[Any, Any]]:
+    shell = _shell()
+    if shell is not None:
+        for formatter in shell.display_formatter.formatters.values():
+            for name in ("type_printers", "deferred_printers", "singleton_printers"):
+                yield getattr(formatter, name)
+
+
+_OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})
+
+
+def _foreign(table: dict[Any, Any]) -> Iterator[str]:
+    """Functions that neither the shell nor the package of their type has registered."""
+    for key, function in table.items():
+        if not callable(function):
+            continue
+        while isinstance(function, functools.partial):
+            function = function.func
+        place = (getattr(function, "__module__", None) or type(function).__module__).partition(".")[0]
+        origin = key if isinstance(key, type) else None
+        owner = (key[0] if isinstance(key, tuple) else getattr(origin, "__module__", "") or "").partition(".")[0]
+        if place == "__main__" or (place != owner and place not in _OF_THE_SHELL and _is_shown(table)):
+            yield f"a function for {getattr(origin, '__qualname__', key)}"
+
+
+def _is_shown(table: dict[Any, Any]) -> bool:
+    """Whether a table is one of the display's: with `copyreg`, packages register reducers of each other's types."""
+    return table is not copyreg.dispatch_table
+
+
+# --- pyplot ----------------------------------------------------------------------------------------------------------
+
+
+class Backend(Part):
+    """That pyplot has chosen its back end, which it does at the first figure; and which one, if a cell chose it.
+
+    What the environment chose is left to the environment of the replay: another front end may have another.
+    """
+
+    name = "<matplotlib.backend>"
+
+    def read(self) -> Any:
+        if not _is_chosen():
+            return None
+        backend = str(_parameter("backend"))
+        return _BY_ENVIRONMENT if _is_same_backend(backend, os.environ.get("MPLBACKEND", "")) else backend
+
+    def write(self, value: Any) -> None:
+        import matplotlib.pyplot as plt
+
+        backend = unpacked(value)
+        if backend != _BY_ENVIRONMENT:
+            plt.switch_backend(backend)
+        elif not _is_chosen():
+            plt._get_backend_mod()  # as the first figure does
+
+    def reset(self) -> None:
+        """Nothing: a back end once chosen stays."""
+
+
+_BY_ENVIRONMENT = "by the environment"
+
+
+def _is_chosen() -> bool:
+    pyplot = _loaded("matplotlib.pyplot")
+    return pyplot is not None and getattr(pyplot, "_backend_mod", None) is not None
+
+
+def _is_same_backend(one: str, other: str) -> bool:
+    """Matplotlib spells the inline back end in two ways."""
+    return one == other or ("inline" in one and "inline" in other)
+
+
+class Interactive(Part):
+    """`plt.ion` and `plt.ioff`, where a cell chose otherwise than the back end does."""
+
+    name = "<matplotlib.interactive>"
+
+    def read(self) -> Any:
+        if _loaded("matplotlib.pyplot") is None:
+            return None
+        now = _parameter("interactive")
+        return None if now == _usually_interactive() else now
+
+    def write(self, value: Any) -> None:
+        self._set(unpacked(value))
+
+    def reset(self) -> None:
+        self._set(_usually_interactive())
+
+    @staticmethod
+    def _set(value: bool) -> None:
+        import matplotlib as mpl
+
+        dict.__setitem__(mpl.rcParams, "interactive", value)
+
+
+def _usually_interactive() -> bool:
+    return _is_chosen() and "inline" in str(_parameter("backend"))
+
+
+def _parameter(name: str) -> Any:
+    return dict.get(sys.modules["matplotlib"].rcParams, name)
