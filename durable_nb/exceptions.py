@@ -129,6 +129,17 @@ class UntrustedCheckpointError(StoreError):
         return f"{self.where} was not signed with your key: its values are not loaded (see durable-nb verify and trust)"
 
 
+class LostValueError(StoreError):
+    """Raised when a replayed value that waited to be loaded cannot be, though its bytes were there."""
+
+    def __init__(self, name: str, cell: str, why: str) -> None:
+        super().__init__(name, cell, why)
+        self.name, self.cell, self.why = name, cell, why
+
+    def __str__(self) -> str:
+        return f"{self.name}, which cell {self.cell!r} made, cannot be loaded from its checkpoint: {self.why}"
+
+
 class NotStorableError(DurableExecutionsError):
     """Raised when a value cannot be stored and given back faithfully."""
 

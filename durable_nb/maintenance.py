@@ -572,12 +572,14 @@ def _sweep(store: Store, pruned: bool) -> tuple[int, int]:
 
 
 def _sweep_blobs(store: Store, blobs: _Files, *, alone: bool) -> tuple[int, int]:
-    needed = store.journal.blob_refs()
+    from durable_nb.journal import held_blobs
+
+    needed = store.journal.blob_refs() | held_blobs(store.place)
     for address in list(blobs.addresses()):
         if address not in needed:
             blobs.condemn(address)
     # Asked again: a row that names a condemned blob may have been committed while we moved it.
-    needed = store.journal.blob_refs()
+    needed = store.journal.blob_refs() | held_blobs(store.place)
     latest = time.time() - _GRACE_SECONDS
     gone = waiting = 0
     for address, since in list(blobs.condemned()):

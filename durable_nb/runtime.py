@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,11 @@ class Store:
     markers: Markers
     pin: Pin | None = None
     """This process's share in the store; what others use is not collected."""
+
+    def hold(self, addresses: Iterable[str]) -> None:
+        """Keep blobs that this process has still to read from being collected, until the store is closed."""
+        if self.pin is not None:
+            self.pin.hold(addresses)
 
     @property
     def project(self) -> Path:

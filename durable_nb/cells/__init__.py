@@ -3,7 +3,7 @@
 - identity: `parse`, `canonical`, `identity`, `Ordinals`, `is_declarative`, `session_magic`
 - options: `StepOptions`, `parse_magic_line`, `parse_line_statement`, `parse_comment`, `parse_tags`,
   `resolve_error_types`
-- names: `analyse` gives `Reads`
+- names: `analyse` gives `Reads`; `words_of_tree` all words by which code could ask for a name, now or later
 - the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Foreseen`, `opens_by_itself`,
   `Environment`
 - code: `LocalModules`, `Distributions`, `module_state`, `changed`
@@ -46,6 +46,7 @@ from durable_nb.cells._options import (
 from durable_nb.cells._places import Places
 from durable_nb.cells._reads import Reads, analyse, output_name
 from durable_nb.cells._source import Ordinals, canonical, identity, is_declarative, parse, session_magic
+from durable_nb.cells._words import Words, words_in, words_of_code, words_of_tree
 
 __all__ = [
     "ABSENT",
@@ -69,6 +70,7 @@ __all__ = [
     "Reads",
     "Reason",
     "StepOptions",
+    "Words",
     "analyse",
     "as_magic",
     "canonical",
@@ -99,4 +101,7 @@ __all__ = [
     "source_diff",
     "to_json",
     "watch_imports",
+    "words_in",
+    "words_of_code",
+    "words_of_tree",
 ]

@@ -74,6 +74,7 @@ def analyse(
     functions_of: Callable[[str], Iterable[object]] | None = None,
     *,
     roots: Iterable[object] = (),
+    main: Mapping[str, object] | None = None,
 ) -> Reads:
     """What the cell `tree` may read from `namespace`, just before it runs.
 
@@ -82,8 +83,9 @@ def analyse(
         namespace: the notebook's names.
         functions_of: functions and classes somewhere inside the value of a name; None looks only into plain containers.
         roots: functions and classes that any cell can reach, such as those that a set-up cell put into a module.
+        main: the globals of the notebook's functions, where `namespace` is only a view of them.
     """
-    walk = _Reach(namespace, functions_of)
+    walk = _Reach(namespace, functions_of, namespace if main is None else main)
     walk.code(cell_uses(tree), NOTHING)
     for root in roots:
         walk.value(root, NOTHING)
@@ -108,8 +110,13 @@ _PROCESS_STATE = (
 
 
 class _Reach:
-    def __init__(self, namespace: Mapping[str, object], functions_of: Callable[[str], Iterable[object]] | None) -> None:
-        self._namespace = namespace
+    def __init__(
+        self,
+        namespace: Mapping[str, object],
+        functions_of: Callable[[str], Iterable[object]] | None,
+        main: Mapping[str, object],
+    ) -> None:
+        self._namespace, self._main = namespace, main
         self._functions_of = functions_of
         self._names: dict[str, Killed] = {}
         self._seen: dict[int, tuple[object, Killed]] = {}
@@ -250,7 +257,7 @@ class _Reach:
             self._modules.add(module)
 
     def _function(self, function: Any, killed: Killed) -> None:
-        if function.__globals__ is self._namespace or function.__module__ == MAIN:
+        if function.__globals__ is self._main or function.__module__ == MAIN:
             self._functions[id(function)] = function
             self.code(code_uses(function.__code__), killed)
         elif function.__module__:
@@ -346,7 +353,7 @@ class _Reach:
             if not isinstance(own, dict) or len(own) > 8 or isinstance(value, type):
                 return False
             return any(getattr(part, "__module__", None) == MAIN for part in own.values())
-        return type(function) is FunctionType and function.__globals__ is self._namespace
+        return type(function) is FunctionType and function.__globals__ is self._main
 
     def _of_module(self, module: object) -> None:
         if isinstance(module, str) and module not in ("", MAIN, "builtins"):

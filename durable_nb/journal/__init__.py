@@ -3,7 +3,7 @@
 from durable_nb.journal._encrypted import EncryptedJournal
 from durable_nb.journal._markers import FileMarkers
 from durable_nb.journal._memory import MemoryJournal
-from durable_nb.journal._pin import Pin
+from durable_nb.journal._pin import Pin, held_blobs
 from durable_nb.journal._repair import Salvage, complaints, counts, salvage
 from durable_nb.journal._sqlite import SqliteJournal
 from durable_nb.journal._wrapper import JournalWrapper
@@ -18,5 +18,6 @@ __all__ = [
     "SqliteJournal",
     "complaints",
     "counts",
+    "held_blobs",
     "salvage",
 ]

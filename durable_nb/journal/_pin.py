@@ -2,6 +2,9 @@
 
 The lock is the system's (`flock`), so that it ends with its process, however that ends. It says only that somebody has
 the store open; what may be collected meanwhile is decided in `durable_nb.maintenance`.
+
+A process that has still to read some blobs lists them in a file of its own below `held/`, locked in the same way, so
+that a list whose process has ended counts no more.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["Pin"]
+__all__ = ["Pin", "held_blobs"]
+
+_HELD = "held"
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -31,6 +37,8 @@ class Pin:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._handle: int | None = None
+        self._folder = Path(folder) / _HELD
+        self._list: tuple[int, Path] | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             self._handle = os.open(Path(folder) / "lock", flags, 0o600)
@@ -58,8 +66,51 @@ class Pin:
         finally:
             fcntl.flock(self._handle, fcntl.LOCK_SH)
 
+    def hold(self, addresses: Iterable[str]) -> None:
+        """This process has still to read these blobs: nobody may collect them until it has closed the store."""
+        text = "".join(f"{address}\n" for address in addresses).encode()
+        if not text or self._handle is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk: what is collected all the same is told when it is missed
+            if self._list is None:
+                self._list = self._new_list()
+            os.write(self._list[0], text)
+
+    def _new_list(self) -> tuple[int, Path]:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        while True:
+            path = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:  # a collection may have met it before it was locked, and put it away
+                return handle, path
+            os.close(handle)
+
     def close(self) -> None:
         """Let the share go."""
+        held, self._list = self._list, None
+        if held is not None:
+            held[1].unlink(missing_ok=True)
+            os.close(held[0])
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def held_blobs(folder: str | os.PathLike[str]) -> set[str]:
+    """Blobs that living processes have still to read; what dead ones have left is removed."""
+    found: set[str] = set()
+    for path in Path(folder, _HELD).glob("*"):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:  # its process has just ended
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.update(path.read_text(encoding="ascii", errors="replace").split())
+        else:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+    return found

@@ -93,6 +93,8 @@ class ForeseenBook(InputBook):
 class DrySession(Session):
     """A session that owns nothing and warns nobody."""
 
+    lets_wait = False
+
     def __init__(self, shell: Any, kernel: Any, *, every_cell: bool) -> None:
         super().__init__(shell, kernel, every_cell=every_cell, settings=Settings.from_environment())
         self.effects = Effects()

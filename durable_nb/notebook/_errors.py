@@ -37,6 +37,12 @@ class StepChangedError(Shown, exceptions.StepChangedError):
     """Raised in the place of an at-most-once step that was done with other inputs; says which and what to type."""
 
 
+class LostValueError(Shown, exceptions.LostValueError):
+    """Raised in the place of a cell that needs a replayed value which cannot be loaded any more."""
+
+    lines = ("Run the cell that makes it again; a Run All on a fresh kernel does so by itself.",)
+
+
 class StepInterruptedError(Shown, exceptions.StepInterruptedError):
     """Raised in the place of an at-most-once step that must not be started; says why and what to type."""
 

@@ -98,7 +98,7 @@ class InputBook:
         return ABSENT if version.kind == "missing" else version.text
 
     def _everything(self) -> str:
-        parts = [text for name in sorted(self._tracker.bindings()) for text in (name, self._name(name))]
+        parts = [text for name in sorted(self._tracker.names()) for text in (name, self._name(name))]
         return digest(*parts)
 
     def _setup(self, top: str) -> str:

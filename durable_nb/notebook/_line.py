@@ -49,7 +49,7 @@ class LineStep:
             raise StepInterruptedError.of(cell.label, plan)
         if plan.kind == "replay" and plan.record is not None:
             try:
-                cell.report = replay(session, cell, plan.record)
+                cell.report = replay(session, cell, plan.record, at_once=True)  # in the middle of a cell
             except CannotReplayError as exc:
                 cell.reason = str(exc)
             else:

@@ -103,6 +103,7 @@ class Manager:
 
         _none(arguments)
         store = self._home().store
+        self._session.waiting.load_all()
         done = collect(store, budget_of(self._session.settings))
         now = size(store_size(store.place))
         print(f"{done.records} records and {done.blobs} blobs went; the store has {now}")
@@ -129,6 +130,7 @@ class Manager:
             operations = [op.operation_id for op in view.operations] if view is not None else []
         else:
             operations = [self._operation(home, _one(arguments, "forget STEP | --all"))]
+        self._session.waiting.load_all()
         gone = sum(home.store.journal.forget(home.record.execution_id, operation) for operation in operations)
         print(f"{gone} records removed")
 

@@ -1,7 +1,7 @@
 """Giving a checkpoint back: names, process state, deletions, session magics, outputs, the result and its number.
 
 Names are loaded before anything is shown: a checkpoint that cannot be read leaves the notebook untouched, and the cell
-runs instead.
+runs instead. Plain data whose bytes are in place is only promised (`_waiting.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.utils.capture import capture_output
@@ -28,8 +29,14 @@ class CannotReplayError(DurableExecutionsError):
     """Raised when a valid checkpoint cannot be given back; says why in one line."""
 
 
-def replay(session: Session, cell: Cell, record: Record) -> Report:
+def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = False) -> Report:
     """Give the checkpoint back.
+
+    Args:
+        session: of the kernel.
+        cell: the cell in whose place it is given back.
+        record: its checkpoint.
+        at_once: load every value now, though it might wait.
 
     Raises:
         CannotReplayError: it cannot be read; nothing was changed.
@@ -45,10 +52,22 @@ def replay(session: Session, cell: Cell, record: Record) -> Report:
         names = renamed(manifest["names"], numbers)
         same = {numbers.get(name, name): other for name, other in manifest.get("same", {}).items()}
         missing, standing = split_standing(names, same, session.tracker)
-        lost = load({**names, "groups": missing}, session.tracker, session.home.store.blobs)
+        session.tracker.materialise([name for group in standing for name in group["names"]])
+        blobs = session.home.store.blobs
+        may_wait = None if cell.options.at_most_once or at_once else session.waiting.decider(blobs)
+        lost = load(
+            {**names, "groups": missing},
+            session.tracker,
+            blobs,
+            may_wait=may_wait,
+            on_failure=partial(session.lost_value, cell, record),
+        )
         bind_results(standing, same, session.tracker)
     except Exception as exc:  # whatever a damaged or foreign checkpoint raises: the cell runs, and the user hears why
         raise CannotReplayError(f"its checkpoint cannot be read ({_one_line(exc)})") from exc
+    if any(name in session.tracker.promised for name in names_of(names)):
+        session.home.store.hold(names["blobs"])
+    session.waiting.settle()
     _follow_results(session)
     for part in lost:
         session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
@@ -81,6 +100,7 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
     """Magics that set the session up are applied again, in order: they are cheap, and no checkpoint holds them."""
     for call in magics_of(tree):
         if call.is_session:
+            session.waiting.applying(call.name)
             with session.tee.muted(), capture_output():  # what they print is among the recorded outputs
                 session.shell.run_line_magic(call.name, call.line)
 

@@ -19,7 +19,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from durable_nb.cells import (
     FileState,
     Inputs,
     Ordinals,
-    analyse,
     canonical,
     digest,
     fingerprint,
@@ -43,7 +42,7 @@ from durable_nb.notebook._capture import Tee
 from durable_nb.notebook._cell import Cell, Request
 from durable_nb.notebook._cell_files import CellFiles
 from durable_nb.notebook._context import LazyContext
-from durable_nb.notebook._errors import StaleFileError, error_info
+from durable_nb.notebook._errors import LostValueError, StaleFileError, error_info
 from durable_nb.notebook._home import Home, Location, find_location, keep_small, open_home
 from durable_nb.notebook._inputs import InputBook
 from durable_nb.notebook._left import left_by, running_work
@@ -53,6 +52,7 @@ from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import result_index
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._spared import spared
+from durable_nb.notebook._waiting import Waiting
 from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
@@ -87,6 +87,9 @@ class Session:
         settings: store, execution, key and limits.
     """
 
+    lets_wait = True
+    """Whether replayed values may wait to be loaded."""
+
     def __init__(self, shell: Any, kernel: Any, *, every_cell: bool, settings: Settings) -> None:
         self.shell, self.kernel, self.settings = shell, kernel, settings
         self.every_cell = every_cell
@@ -119,6 +122,9 @@ class Session:
         self._rows_written = 0
         self._location: Location | None = None
         self._world: World | None = None
+        self.waiting = Waiting(
+            self.tracker, self._line_magics, self._callbacks, self.warn, self._user_runs, self._is_user_file
+        )
         self.book = InputBook(self.tracker)
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
@@ -138,6 +144,8 @@ class Session:
                 project, store = Path.cwd(), Path.cwd() / STORE_DIRECTORY
             key = Keyring(self.settings.key).sign(b"environment", "derive")
             self._world = self.book.world = World(project, [store], key, self._before_read)
+            if self.lets_wait:
+                self.waiting.begin()
         return self._world
 
     @property
@@ -164,6 +172,7 @@ class Session:
 
     def use(self, name: str | None) -> None:
         """Write to the execution of this name from now on."""
+        self.waiting.load_all()  # this session's share in the store ends here
         self.close()
         self._use = name
         self.open()
@@ -177,6 +186,7 @@ class Session:
 
     def remove(self) -> None:
         """Leave the kernel as it was before."""
+        self.waiting.end()
         self.close()
         self.buttons.remove()
         self.tee.remove()
@@ -208,7 +218,8 @@ class Session:
 
     def plan(self, cell: Cell) -> Plan:
         """Decide what to do with the cell."""
-        if self.outside_ran() or self._loose or left_by(frozenset(), self.world.is_user_file) is not None:
+        if self.outside_ran() or self._loose or self._user_runs():
+            self.waiting.load_all()
             self.tracker.invalidate(None)
         self.book.look_again()
         if cell.identity in self._forced:
@@ -221,8 +232,12 @@ class Session:
         return plan
 
     def analyse(self, cell: Cell) -> None:
-        """Find out what the cell may read, and take the versions of that as they are before it runs."""
-        cell.reads = analyse(cell.tree, self.shell.user_ns, self.tracker.functions_of)
+        """Find out what the cell may read, load it, and take the versions of that as they are before it runs.
+
+        Raises:
+            LostValueError: a value that the cell may read cannot be loaded.
+        """
+        cell.reads = self.waiting.analysed(cell.tree, declares=cell.declared)
         cell.inputs.update(self.book.of_source(cell.canonical).values())
         if cell.managed:
             cell.inputs.update(self.book.of_names(cell.reads))
@@ -495,6 +510,48 @@ class Session:
         """What undoes an attempt; taken before the first one."""
         return Rollback(self.tracker, self.touched(cell), cell.before, self.home.store.blobs if self.home else None)
 
+    # --- values that wait to be loaded -------------------------------------------------------------------------------
+
+    def _line_magics(self) -> Collection[str]:
+        magics: Mapping[str, Any] = self.shell.magics_manager.magics["line"]
+        return magics.keys()
+
+    def _callbacks(self) -> list[Any]:
+        return [call for calls in self.shell.events.callbacks.values() for call in calls]
+
+    def _user_runs(self) -> bool:
+        return left_by(frozenset(), self._is_user_file) is not None
+
+    def _is_user_file(self, filename: str) -> bool:
+        return self.world.is_user_file(filename)
+
+    def lost_value(self, cell: Cell, record: Record, name: str, error: Exception) -> LostValueError:
+        """The error of a value that cannot be loaded any more; its cell runs the next time, here and elsewhere."""
+        why = str(error).partition("\n")[0] or type(error).__name__
+        if not isinstance(error, MemoryError):  # then the checkpoint is good
+            self.force(cell.identity)
+            try:
+                self._mark_lost(record, why)
+            except (DurableExecutionsError, OSError) as exc:
+                self.warn(f"that the checkpoint of cell {cell.label!r} is damaged could not be recorded: {exc}")
+        return LostValueError(name, cell.label, why)
+
+    def _mark_lost(self, record: Record, why: str) -> None:
+        home = self.home
+        if home is None or not self.owned(home):
+            return
+        event = record.event
+        details = {**event.details, "runs_again": f"its checkpoint cannot be read: {why}"}
+        mark = cell_event(
+            event.operation_id,
+            EventKind.SUCCEEDED,
+            time.time(),
+            name=event.name,
+            attempt=event.attempt,
+            details=details,
+        )
+        self.write(home, [mark])
+
     # --- results: Out[n] under the number of this session -----------------------------------------------------------
 
     def result_number(self) -> int:
@@ -565,6 +622,7 @@ class Session:
 
     def fault(self, cell: Cell | None, error: Exception) -> None:
         """A fault of ours: say so, with where, and let the user's cell be."""
+        self.waiting.end()
         self.tracker.invalidate(None)
         place = traceback.extract_tb(error.__traceback__)[-1]
         label = f"cell {cell.label!r}" if cell is not None else "this cell"

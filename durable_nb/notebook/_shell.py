@@ -30,7 +30,7 @@ from durable_nb.notebook._audits import Audits
 from durable_nb.notebook._badge import Badges
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
-from durable_nb.notebook._errors import StepInterruptedError
+from durable_nb.notebook._errors import LostValueError, StepInterruptedError
 from durable_nb.notebook._interrupts import deferred_interrupts, held_interrupts
 from durable_nb.notebook._line import LineStep
 from durable_nb.notebook._plan import Plan
@@ -38,6 +38,9 @@ from durable_nb.notebook._replay import CannotReplayError, replay
 from durable_nb.notebook._session import Session
 
 _COMM = ("comm_open", "comm_msg", "comm_close")
+_LOOKING = ("do_complete", "do_inspect", "do_debug_request")
+_BLIND_COMMANDS = frozenset({"debugInfo", "initialize", "disconnect"})
+"""What a front end asks of the debugger before anybody debugs."""
 _PATCHED = ("run_cell_async", "run_ast_nodes", "should_run_async")
 
 
@@ -59,6 +62,7 @@ class ShellHooks:
         self._do_execute = self.kernel.do_execute
         self._finish_metadata = self.kernel.finish_metadata
         self._getpass = self.kernel.getpass
+        self._looking = {name: getattr(self.kernel, name) for name in _LOOKING}
 
     def install(self) -> None:
         """Put the hooks in place."""
@@ -69,6 +73,8 @@ class ShellHooks:
         for name in _COMM:
             self.kernel.shell_handlers[name] = self._outside(self.kernel.shell_handlers[name])
         self.kernel.getpass = self.getpass
+        for name in _LOOKING:
+            setattr(self.kernel, name, getattr(self, name))
         self._badges.install()
         self.session.waits = self._badges.waits
 
@@ -76,7 +82,7 @@ class ShellHooks:
         """Take them away."""
         for name in _PATCHED:
             self.shell.__dict__.pop(name, None)
-        for name in ("do_execute", "finish_metadata", "getpass"):
+        for name in ("do_execute", "finish_metadata", "getpass", *_LOOKING):
             self.kernel.__dict__.pop(name, None)
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
@@ -88,6 +94,22 @@ class ShellHooks:
         if self._running is not None:
             self._running.asked_secret = True
         return self._getpass(*args, **keywords)
+
+    def do_complete(self, code: str, cursor_pos: int | None) -> Any:
+        """Complete as ever; the names that can be meant are there."""
+        self.session.waiting.completing(code, len(code) if cursor_pos is None else cursor_pos)
+        return self._looking["do_complete"](code, cursor_pos)
+
+    def do_inspect(self, code: str, *args: Any, **keywords: Any) -> Any:
+        """Inspect as ever; the names that can be meant are there."""
+        self.session.waiting.inspecting(code)
+        return self._looking["do_inspect"](code, *args, **keywords)
+
+    async def do_debug_request(self, msg: Any) -> Any:
+        """Answer a debugger, which looks at what it likes."""
+        if msg.get("command") not in _BLIND_COMMANDS:
+            self.session.waiting.end()
+        return await self._looking["do_debug_request"](msg)
 
     def line_step(self, line: str) -> Any:
         """`%durable_step` inside a larger cell: the statement is a step of its own, unless its cell is one already."""
@@ -112,6 +134,7 @@ class ShellHooks:
         def handle(*args: Any, **keywords: Any) -> Any:
             if not self.session.buttons.is_ours(args[-1] if args else None):
                 self.session.note_outside()
+                self.session.waiting.load_all()
             return handler(*args, **keywords)
 
         return handle
@@ -120,9 +143,13 @@ class ShellHooks:
 
     async def do_execute(self, code: str, silent: bool, *args: Any, **keywords: Any) -> Any:
         """Run a request; when its cell was a step, end it before the reply goes out."""
+        waiting = self.session.waiting
         if silent or not _in_main_thread() or self._running is not None:
             self.session.note_outside()
+            waiting.beside(code)
             return await self._do_execute(code, silent, *args, **keywords)
+        if _expressions(args, keywords):  # evaluated after the cell, by IPython
+            waiting.end()
         try:
             return await self._do_execute(code, silent, *args, **keywords)
         finally:
@@ -348,6 +375,9 @@ class ShellHooks:
                 raise KeyboardInterrupt
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
             return self._interrupted(cell, result, stop)
+        except LostValueError as exc:
+            cell.report = Report("failed", str(exc), attempt=cell.attempt)
+            return _show(self.shell, result, exc)
         except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
             if cell.options.at_most_once:
                 return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
@@ -504,6 +534,11 @@ def _stopped(shell: Any, result: Any, stop: BaseException) -> bool:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def _expressions(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """The `user_expressions` of a request, as `do_execute` gets them."""
+    return keywords.get("user_expressions") or (args[1] if len(args) > 1 else None)
 
 
 def only_manages(nodelist: list[ast.stmt]) -> bool:

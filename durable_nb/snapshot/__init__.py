@@ -7,7 +7,7 @@ from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
-from durable_nb.snapshot._manifest import load, save
+from durable_nb.snapshot._manifest import blobs_needed, load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
 from durable_nb.snapshot._scan import Problem, Scan, scan
 from durable_nb.snapshot._sign import KeyFile, Keyring, decode, encode, open_signed, seal, signature
@@ -29,6 +29,7 @@ __all__ = [
     "Tracker",
     "Version",
     "address_of",
+    "blobs_needed",
     "check_round_trip",
     "content_digest",
     "decode",

@@ -7,8 +7,8 @@ did not change.
 
 Trust. Nothing here follows a symbolic link, and an address is a hexadecimal number before it becomes a path. `get`
 verifies always. `map` verifies once: what was verified is remembered with inode, size and both times, in the process
-and (for large blobs) in the store; a blob that is only believed because of a remembered line is verified again in the
-background, and `settle` says what turned out to be damaged.
+and in the store, so that `vouches` need not read it; a blob that is only believed because of a remembered line is
+verified again in the background when it is mapped, and `settle` says what turned out to be damaged.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ CHUNK = 1 << 20
 
 TREE_FROM = 4 << 20
 """Bytes from which on a blob's address is the root of its chunk hashes."""
-
-_REMEMBER_FROM = 1 << 20
-"""Bytes from which on a verification is remembered in the store: below, verifying is as quick as looking up."""
 
 _PARALLEL_FROM = 32 << 20
 """Bytes from which on a blob is hashed while it is being written."""
@@ -145,6 +142,10 @@ class MemoryBlobStore(BlobStore):
 
     def size(self, address: str) -> int:
         return len(self.get(address))
+
+    def vouches(self, address: str, size: int) -> bool:
+        found = self._blobs.get(_checked(address))
+        return found is not None and size in (-1, len(found))
 
     def addresses(self) -> Iterator[str]:
         return iter(list(self._blobs))
@@ -320,10 +321,22 @@ class FileBlobStore(BlobStore):
             return False
 
     def size(self, address: str) -> int:
+        for path in (self._path(address), self._trashed(address)):
+            with contextlib.suppress(FileNotFoundError):
+                return os.lstat(path).st_size
+        raise MissingBlobError(address)
+
+    def vouches(self, address: str, size: int) -> bool:
+        if address in self._damaged:
+            return False
         try:
-            return os.lstat(self._path(address)).st_size
-        except FileNotFoundError:
-            raise MissingBlobError(address) from None
+            status = os.lstat(self._path(address))
+        except OSError:
+            return False
+        facts = _facts(status)
+        if not stat.S_ISREG(status.st_mode) or size not in (-1, facts[1]):
+            return False
+        return facts in (self._verified.get(address), self._recall().get(address))
 
     def addresses(self) -> Iterator[str]:
         for folder in sorted(self.root.iterdir()):
@@ -441,22 +454,23 @@ class FileBlobStore(BlobStore):
     def _remember(self, address: str, facts: _Facts) -> None:
         with self._lock:
             self._verified[address] = facts
-            if facts[1] < _REMEMBER_FROM or (self._remembered or {}).get(address) == facts:
+            if self._recall().get(address) == facts:
                 return
+            self._recall()[address] = facts
             line = f"{address} {' '.join(map(str, facts))}\n".encode()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(os.path.join(self.root, "verified"), flags, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
-            if self._remembered is not None:
-                self._remembered[address] = facts
+            with contextlib.suppress(OSError):  # a full or read-only disk: the blob is verified again next time
+                descriptor = os.open(os.path.join(self.root, "verified"), flags, 0o600)
+                try:
+                    os.write(descriptor, line)
+                finally:
+                    os.close(descriptor)
 
     def _recall(self) -> dict[str, _Facts]:
         if self._remembered is None:
             found: dict[str, _Facts] = {}
-            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.root, "verified")) as lines:
+            path = os.path.join(self.root, "verified")
+            with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as lines:
                 for line in lines:
                     words = line.split()
                     # A line torn by a crash is no evidence: its blob is simply verified again.

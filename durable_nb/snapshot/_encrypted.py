@@ -68,6 +68,9 @@ class EncryptedBlobStore(BlobStore):
     def size(self, address: str) -> int:
         return sealed_size(self.inner.size(address))
 
+    def vouches(self, address: str, size: int) -> bool:
+        return self.inner.vouches(address, -1) and size in (-1, self.size(address))
+
     def addresses(self) -> Iterator[str]:
         return self.inner.addresses()
 

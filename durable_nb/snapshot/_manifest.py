@@ -4,6 +4,8 @@ A manifest is a dict of JSON values and `bytes`. Blobs are written first; the ma
 
 * `groups`: per group its names, one pickle *segment* per name (all with one memo, so that a second name for a stored
   object costs a few bytes), its out-of-band buffers, and the versions. A group that cannot be stored has no segments.
+  `data` is there when its bytes mean the same at any later moment of a session: nothing in them refers to code of the
+  notebook or to a live object. It lists the modules of their classes. Such a group may wait (`Promise`).
 * `definitions`: by id, a copy by value of each notebook class and function that the segments refer to.
 * `sources`: the text of the cells that their code comes from.
 * `deleted`: names that the cell unbound. `process`: see `ProcessState`. `problems`: why a group is not stored.
@@ -12,7 +14,8 @@ A manifest is a dict of JSON values and `bytes`. Blobs are written first; the ma
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from durable_nb.abc import BlobStore
@@ -25,6 +28,7 @@ from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._pickle import GroupPickler
 from durable_nb.snapshot._process import ProcessState
+from durable_nb.snapshot._promises import Promise
 from durable_nb.snapshot._scan import Problem, quiet_warnings
 from durable_nb.snapshot._tracker import Delta, Tracker
 from durable_nb.snapshot._unpickle import GroupUnpickler
@@ -200,6 +204,8 @@ def _finish_group(
             sources.update(copy.sources)
     sources.update(pickler.sources)
     entry["segments"] = segments
+    if pickler.is_data:
+        entry["data"] = sorted(pickler.origins)
     chunks = None if group.scan is None else group.scan.chunks
     entry["buffers"] = [tracker.buffers.store(buffer, writer, chunks) for buffer in buffers.found]
 
@@ -233,12 +239,27 @@ def copies_of(wanted: Mapping[str, Any], definitions: Definitions) -> dict[str, 
 
 
 def load(
-    manifest: Mapping[str, Any], tracker: Tracker, blobs: BlobStore, names: Iterable[str] | None = None
+    manifest: Mapping[str, Any],
+    tracker: Tracker,
+    blobs: BlobStore,
+    names: Iterable[str] | None = None,
+    *,
+    may_wait: Callable[[Mapping[str, Any]], bool] | None = None,
+    on_failure: Callable[[str, Exception], Exception] | None = None,
 ) -> tuple[str, ...]:
     """Bind what a manifest holds; whole groups, all or (with `names`) those that contain one of the names.
 
     The caller has verified the manifest's signature: unpickling runs code. Returns what could not be restored of the
     process state, in words.
+
+    Args:
+        manifest: as `save` made it.
+        tracker: of the namespace.
+        blobs: where the large bytes are.
+        names: see above.
+        may_wait: tells which groups are only promised: their names get their versions now, and their values when
+            `Tracker.materialise` is asked for one of them. None loads all.
+        on_failure: makes of a name and what its bytes raised the error that `Tracker.materialise` raises.
 
     Raises:
         NotStorableError: a wanted name is not in the manifest's bytes.
@@ -247,7 +268,7 @@ def load(
     if manifest["format"] != FORMAT:
         raise StoreError(f"manifest format {manifest['format']}, this durable_nb reads {FORMAT}")
     wanted = None if names is None else set(names)
-    ready: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    ready: list[tuple[Mapping[str, Any], dict[str, Any] | None]] = []
     reader = _Reader(manifest, blobs)
     for group in manifest["groups"]:
         if wanted is not None and wanted.isdisjoint(group["names"]):
@@ -257,17 +278,49 @@ def load(
             first = group["names"][0]
             facts = problem or {"name": first, "type": "", "path": first, "why": "it was not stored"}
             raise NotStorableError(facts["name"], facts["type"], facts["path"], facts["why"])
-        ready.append((group, reader.group(group, tracker)))
+        waits = may_wait is not None and "data" in group and may_wait(group)
+        ready.append((group, None if waits else reader.group(group, tracker)))
     deleted = [name for name in manifest["deleted"] if wanted is None]
     for name in deleted:
         tracker.unbind(name)
     for group, values in ready:
+        versions = {name: version_in(version) for name, version in group["versions"].items()}
+        if values is None:
+            tracker.promise(Promise(tuple(group["names"]), _fetcher(reader, group, tracker, on_failure)), versions)
+            continue
         for name, value in values.items():
             tracker.bind(name, value)
-        versions = {name: version_in(version) for name, version in group["versions"].items()}
         tracker.replaced(group["names"], versions, ())
     tracker.replaced((), {}, deleted)
     return ProcessState.restore(manifest["process"]) if wanted is None else ()
+
+
+def _quietly(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Load without warnings: a later cell may have chosen to have them as errors."""
+    try:
+        with quiet_warnings():
+            return make()
+    except Warning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+
+
+def _fetcher(
+    reader: _Reader,
+    group: Mapping[str, Any],
+    tracker: Tracker,
+    on_failure: Callable[[str, Exception], Exception] | None,
+) -> Callable[[], dict[str, Any]]:
+    def fetch() -> dict[str, Any]:
+        try:
+            return _quietly(lambda: reader.group(group, tracker))
+        except Exception as exc:
+            if on_failure is None:
+                raise
+            raise on_failure(group["names"][0], exc) from exc
+
+    return fetch
 
 
 class _Reader:
@@ -350,3 +403,12 @@ def _problem_out(problem: Problem) -> dict[str, Any]:
         "why": problem.why,
         "changes_when_touched": problem.changes_when_touched,
     }
+
+
+def blobs_needed(group: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The blobs that hold the values of a group, and their sizes; not what only speeds a later save up."""
+    for reference in (*group["segments"], *group["buffers"]):
+        if "blob" in reference:
+            yield reference["blob"], reference["size"]
+        for patch in reference.get("patches", ()):
+            yield patch["blob"], -1

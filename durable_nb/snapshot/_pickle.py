@@ -108,6 +108,10 @@ class GroupPickler(pickle.Pickler):
         self.classes: dict[int, type] = {}
         self.definition_ids: dict[str, Any] = {}
         self.modules: set[str] = set()
+        self.origins: set[str] = set()
+        """Modules of the importable classes and functions that were met, by their full names."""
+        self.is_data = True
+        """Nothing was met that depends on the session it is restored into: no code of the notebook, no live object."""
         self.sources: dict[str, str] = {}
         self.weak: list[Any] = []
         self.owners: dict[int, set[int]] = {}
@@ -162,6 +166,7 @@ class GroupPickler(pickle.Pickler):
         if sort is None:
             sort = self._sorts[kind] = Kind.TOKEN if kind is Token else kind_of_type(kind)
         if sort is Kind.FROZEN:
+            self.is_data = self.is_data and kind is not types.CodeType
             if self.shared is None and _may_hold(value, kind):
                 self.frozen[id(value)] = value
             return self._set(value) if kind is frozenset else None
@@ -172,7 +177,10 @@ class GroupPickler(pickle.Pickler):
                 return self._module_object(value)
             self.seen[id(value)] = value
             if kind is dict:
-                return "g" if value is self.namespace else None
+                if value is self.namespace:
+                    self.is_data = False
+                    return "g"
+                return None
             return self._set(value) if kind is set else None
         return self._unusual(value, sort)
 
@@ -184,12 +192,14 @@ class GroupPickler(pickle.Pickler):
 
     def _unusual(self, value: Any, sort: Kind) -> Any:
         if sort is Kind.TOKEN:
+            self.is_data = False
             return value.pid
         if sort is Kind.CLASS:
             return self._class(value)
         if sort is Kind.FUNCTION:
             return self._function(value)
         if sort is Kind.MODULE:
+            self.is_data = False
             return self._module(value)
         if sort is Kind.ENUM_MEMBER:
             return None
@@ -199,6 +209,7 @@ class GroupPickler(pickle.Pickler):
         if sort is Kind.LISTED:
             return self._listed_instance(value)
         self.seen[id(value)] = value
+        self.is_data = False
         if sort is Kind.WEAKREF:
             if kind_of_reference(value) is not weakref.ref:
                 return self.obstruct(value, "only plain weak references can be restored", Kind.HANDLE)
@@ -230,6 +241,7 @@ class GroupPickler(pickle.Pickler):
     def _module_object(self, value: Any) -> str:
         """An object that a local module holds: a reference, whatever its content."""
         module, attribute = self.definitions.module_objects.place_of(value) or ("", "")
+        self.is_data = False
         self.modules.add(module.partition(".")[0])
         self.module_values[f"{module}.{attribute}"] = value
         return f"q:{module}:{attribute}"
@@ -246,6 +258,7 @@ class GroupPickler(pickle.Pickler):
         if place is None:
             self.seen[id(value)] = value
             return None
+        self.is_data = False
         self.modules.add(place[0].partition(".")[0])
         return f"q:{place[0]}:{place[1]}"
 
@@ -262,8 +275,9 @@ class GroupPickler(pickle.Pickler):
         if value is self.root:
             return None
         if self._linked(value, importable):
-            self.modules.add(str(value.__module__).partition(".")[0])
+            self._imported(value)
             return None
+        self.is_data = False
         self.classes[id(value)] = value
         name = self._linked_id(value)
         if id(value) in self.seen_classes:
@@ -278,6 +292,11 @@ class GroupPickler(pickle.Pickler):
             state[REGISTERED] = sorted(registered, key=full_name)
         return ("c", name, state, gone) if state or gone else f"d:{name}"
 
+    def _imported(self, value: Any) -> None:
+        module = str(value.__module__)
+        self.origins.add(module)
+        self.modules.add(module.partition(".")[0])
+
     def _linked_id(self, value: Any) -> str:
         name = self.definitions.id_of(value)
         self.definition_ids[name] = value
@@ -287,8 +306,9 @@ class GroupPickler(pickle.Pickler):
         if value is self.root:
             return None
         if self._linked(value, importable):
-            self.modules.add(str(value.__module__).partition(".")[0])
+            self._imported(value)
             return None
+        self.is_data = False
         self.functions[id(value)] = value
         if self.definitions.is_plain_function(value):
             return f"d:{self._linked_id(value)}"
@@ -390,7 +410,9 @@ class GroupPickler(pickle.Pickler):
             if found is not value or (module is not None and module.__name__ == "__main__"):
                 raise CannotStore(f"it is not {made} of an importable module")
             self.references.add(id(value))
-            self.modules.add(module.__name__.partition(".")[0] if module is not None else "builtins")
+            name = module.__name__ if module is not None else "builtins"
+            self.origins.add(name)
+            self.modules.add(name.partition(".")[0])
             return made
         if not isinstance(made, tuple) or not 2 <= len(made) <= 6:
             raise CannotStore("its __reduce__ gives no valid answer")

@@ -21,8 +21,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from durable_nb.snapshot import _figures
@@ -31,6 +33,7 @@ from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, moved, parted
 from durable_nb.snapshot._process import ProcessState, note_starts
+from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
 
 _ALWAYS_HIDDEN = re.compile(r"_|__|___|_i+|_i\d+|_\d+|_[dio]h|In|Out|__\w+__")
@@ -105,6 +108,12 @@ class Tracker:
         self._dirty: set[str] = set()
         self.buffers = StoredBuffers()
         self._marks: dict[str, Mark] = {}
+        self._promises = Promises(namespace)
+        self._arrived: dict[str, Mark] = {}
+        """Names that were materialised since the last `before`: no cell has bound them."""
+        self._loading = threading.RLock()
+        self.on_code: Callable[[CodeType], None] | None = None
+        """Told of each piece of the notebook's code that is restored: it may read names by itself."""
         note_starts()
         bindings = self.bindings()
         self.definitions.note(bindings.values())
@@ -162,6 +171,7 @@ class Tracker:
             self.namespace[f"_{number[1]}"] = value
         else:
             self.namespace[name] = value
+            self._promises.drop(name)
 
     def unbind(self, name: str) -> None:
         """Undo `bind`; nothing happens when the name is not bound."""
@@ -174,6 +184,8 @@ class Tracker:
             self.namespace.pop(f"_{number[1]}", None)
         else:
             self.namespace.pop(name, None)
+            self._promises.drop(name)
+            self._promises.forget_place(name)
 
     def _mark(self, bindings: Mapping[str, Any], changed: Iterable[str] | None = None) -> dict[str, Mark]:
         """Marks of all bindings; those that still hold are kept. `changed`: the names whose marks do not, if known."""
@@ -186,6 +198,7 @@ class Tracker:
     def before(self, touched: Iterable[str]) -> Before:
         """Make sure that there is something to compare with. Call right before the cell runs."""
         bindings = self._catch_up()
+        self._arrived.clear()
         wanted = [name for name in touched if name in bindings]
         known_groups = self._groups
         for name in [name for name in bindings if (found := known_groups.get(name)) is None or found.scan is None]:
@@ -224,9 +237,9 @@ class Tracker:
             binds: names that the cell assigns; they are part of the delta even if bound to the same object as before.
             process: the process's state after the cell, when it is known already.
         """
-        bindings = self.bindings()
+        bindings = self._settled()
         self.definitions.note(bindings.values())
-        rebound = moved(before.marks, bindings)
+        rebound = moved({**before.marks, **self._arrived} if self._arrived else before.marks, bindings)
         deleted = tuple(name for name in before.marks if name not in bindings)
         again = [name for name in binds if name in bindings]
         looked_at = {*touched, *rebound}
@@ -235,6 +248,8 @@ class Tracker:
         for name in again:
             if self._groups[name] not in changed:
                 changed.append(self._groups[name])
+        for name in deleted:
+            self._promises.forget_place(name)
         self._dirty.difference_update(rebound, again, deleted)
         versions: dict[str, Version] = {}
         for group in changed:
@@ -248,6 +263,8 @@ class Tracker:
 
     def version(self, name: str) -> Version:
         """The version of a name now; computed when nothing is known of it yet."""
+        if name in self._promises and name not in self.namespace:
+            return self._versions[name]
         if not self._is_current(name):
             self._catch_up()
         if not self._is_bound(name):
@@ -327,6 +344,75 @@ class Tracker:
             self._pass_over(group, hashing=False)
         return self._group(name).scan
 
+    # --- promised values -------------------------------------------------------------------------------------------
+
+    @property
+    def promised(self) -> Promises:
+        """The names that have a version and no value yet."""
+        return self._promises
+
+    def names(self) -> list[str]:
+        """All of the user's names, promised ones too."""
+        return [*self.bindings(), *(name for name in self._promises if name not in self.namespace)]
+
+    def promise(self, promise: Promise, versions: Mapping[str, Version]) -> None:
+        """Names were bound by a restore that is made good later; they have their versions now."""
+        with self._loading:
+            self._promises.add(promise)
+            self._take(promise.names, versions)
+            for name in promise.names:
+                self._marks.pop(name, None)
+                self._arrived.pop(name, None)
+
+    def materialise(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Load the groups of those names that are promised, each whole; returns what was bound.
+
+        Raises:
+            Exception: whatever the bytes of a group raise. Its names stay promised, and the next call raises again.
+        """
+        if not self._promises:
+            return ()
+        bound: list[str] = []
+        with self._loading:
+            for promise in self._promises.of(names):
+                values = promise.fetch()
+                for name in self._promises.owed(promise):
+                    if name not in self.namespace:  # what was bound behind our back is newer
+                        self.namespace[name] = values[name]
+                        self._marks[name] = self._arrived[name] = Mark(values[name])
+                        self._groups[name].doubtful = False
+                        bound.append(name)
+                    self._promises.drop(name)
+        return tuple(bound)
+
+    def give_up(self, names: Iterable[str]) -> None:
+        """Let go of promises that are not wanted any more; the names are then unbound."""
+        for name in names:
+            if name in self._promises:
+                self._promises.drop(name)
+                self._promises.forget_place(name)
+                self._leave(name)
+
+    def put_in_order(self) -> None:
+        """Make the namespace's order what it would be had nothing been promised. No other thread may read it."""
+        wanted = self._promises.in_order()
+        start = next(
+            (at for at, pair in enumerate(zip(self.namespace, wanted, strict=True)) if pair[0] != pair[1]), None
+        )
+        for name in wanted[start:] if start is not None else ():
+            self.namespace[name] = self.namespace.pop(name)
+
+    def _settled(self) -> dict[str, Any]:
+        """The bindings; a promised name that was bound behind our back is no promise any more."""
+        overtaken = [name for name in self._promises if name in self.namespace]
+        if overtaken:
+            try:
+                self.materialise(overtaken)  # the rest of its group is looked at as if it had always been there
+            except Exception:  # noqa: BLE001 - the rest stays promised, and says so itself when it is wanted
+                for name in overtaken:
+                    self._promises.drop(name)
+        return self.bindings()
+
     # --- restored values -----------------------------------------------------------------------------------------
 
     def replaced(self, names: Collection[str], versions: Mapping[str, Version], deleted: Iterable[str]) -> None:
@@ -337,16 +423,23 @@ class Tracker:
             versions: per name.
             deleted: names that were unbound.
         """
-        for name in [*names, *deleted]:
+        deleted = tuple(deleted)
+        for name in deleted:
+            self._leave(name)
+            self._marks.pop(name, None)
+            self._dirty.discard(name)
+        self._take(names, versions)
+        for name in names:
+            self._marks[name] = Mark(self.value(name))
+
+    def _take(self, names: Collection[str], versions: Mapping[str, Version]) -> None:
+        """The names are one group with these versions, whatever they were before."""
+        for name in names:
             self._leave(name)
         group = Group(tuple(names))
         for name in names:
             self._groups[name] = group
             self._versions[name] = versions[name]
-            self._dirty.discard(name)
-            self._marks[name] = Mark(self.value(name))
-        for name in deleted:
-            self._marks.pop(name, None)
             self._dirty.discard(name)
 
     def _leave(self, name: str) -> None:
@@ -597,7 +690,7 @@ class Tracker:
 
     def _catch_up(self) -> dict[str, Any]:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
-        bindings = self.bindings()
+        bindings = self._settled()
         self.definitions.note(bindings.values())
         strange = moved(self._marks, bindings)
         gone = [name for name in self._marks if name not in bindings]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_nb.snapshot import _rebuild
@@ -31,6 +33,12 @@ class GroupUnpickler(pickle.Unpickler):
         self._tracker = tracker
         self._library = library
         self._sets: dict[int, Any] = {}
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if module == _rebuild.__name__ and name == _rebuild.code.__name__:
+            # No bound method: the memo would hold it, and so itself, with all that was loaded.
+            return partial(_noted_code, self._tracker.on_code) if self._tracker.on_code is not None else _rebuild.code
+        return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple):
@@ -88,3 +96,9 @@ class GroupUnpickler(pickle.Unpickler):
     def _ordered_set(self, key: int, items: list[Any], plan: list[int], fillers: list[int], frozen: bool) -> Any:
         made = self._sets[key] = _rebuild.ordered_set(items, plan, fillers, frozen)
         return made
+
+
+def _noted_code(note: Callable[[CodeType], None], *arguments: Any) -> CodeType:
+    made = _rebuild.code(*arguments)
+    note(made)
+    return made

@@ -92,6 +92,25 @@ def test_while_another_process_has_it_open_a_blob_is_only_moved_aside_and_still_
         store.blobs.get(address)
 
 
+def test_what_a_process_has_still_to_read_stays_in_place(store: Store) -> None:
+    address = store.blobs.put(b"not named" * 1000)
+    other = open_store(store.place)
+    other.hold([address])
+    assert (collect(store).blobs, collect(store).waiting) == (0, 0)
+    assert store.blobs.has(address)
+    other.close()
+    assert not list((store.place / "held").iterdir())
+    assert collect(store).blobs == 1
+
+
+def test_a_list_of_a_process_that_is_gone_holds_nothing(store: Store) -> None:
+    address = store.blobs.put(b"not named" * 1000)
+    (store.place / "held").mkdir()
+    (store.place / "held" / "1-dead").write_text(f"{address}\n")
+    assert collect(store).blobs == 1
+    assert not list((store.place / "held").iterdir())
+
+
 def test_a_row_that_is_committed_late_gets_its_blob_back(store: Store) -> None:
     """A writer found the blob in place, collection came, and only then did the writer commit."""
     owner = execution(store)

@@ -184,6 +184,12 @@ class Shell:
             "expressions": reply.get("user_expressions", {}),
         }
 
+    def load_all(self) -> None:
+        """Have every replayed value there, as a silent request would: what follows looks at the namespace itself."""
+        hooks = getattr(self.shell, "_durable_nb_hooks", None)
+        if hooks is not None:
+            hooks.session.waiting.load_all()
+
     def value(self, code: str) -> str:
         """What a silent request finds: the `repr` of the last expression of `code`, or the error it raises."""
         builtins._probe = lambda text: probe_in(self.shell.user_ns, text)  # type: ignore[attr-defined]

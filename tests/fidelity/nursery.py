@@ -286,6 +286,7 @@ def _live(job: Job, handle: int) -> None:
     if job.portrait:
         from durable_nb.testing._portrait import portraits, whole
 
+        shell.load_all()
         state = {"each": portraits(shell.shell.user_ns)} if job.each else whole(shell.shell.user_ns)
     probes = {code: shell.value(code) for code in job.probes}
     _write(
