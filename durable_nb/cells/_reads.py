@@ -197,10 +197,11 @@ class _Reach:
 
     def _output(self, name: str, killed: Killed) -> None:
         """`_`, `_3` and `Out` lead to display results, which have pseudo-names."""
-        result = output_name(name, self._namespace)
+        results = _displayed(self._namespace)
+        result = output_name(name, self._namespace, results)
         if result != name:
             self._reads.add(result)
-            self._named_value(result, _displayed(self._namespace)[int(result[4:-1])], killed)
+            self._named_value(result, results[int(result[4:-1])], killed)
         elif name in ("In", "Out", "_oh", "_ih", "_i", "_ii", "_iii", "_dh"):
             self._everything = self._everything or name
 
@@ -527,12 +528,16 @@ def _displayed(namespace: Mapping[str, object]) -> Mapping[int, object]:
     return results if isinstance(results, dict) else {}
 
 
-def output_name(name: str, namespace: Mapping[str, object]) -> str:
+def output_name(name: str, namespace: Mapping[str, object], results: Mapping[int, object]) -> str:
     """The pseudo-name `Out[n]` of the display result that `_`, `__`, `___` or `_n` is now; any other name as it is.
 
     Which result `_` is depends on the cells that ran before, so a version of `_` must be looked up through this.
+
+    Args:
+        name: any name.
+        namespace: where `_` is looked up.
+        results: by number; negative ones are those that no `Out[n]` holds.
     """
-    results = _displayed(namespace)
     if name in _LAST and name in namespace:
         value = namespace[name]
         number = next((n for n in sorted(results, reverse=True) if results[n] is value), None)

@@ -6,6 +6,7 @@ path, cure) and makes the cell run again at its place; what fails here is a warn
 
 from __future__ import annotations
 
+import ast
 import time
 import uuid
 from collections.abc import Sequence
@@ -31,7 +32,13 @@ if TYPE_CHECKING:
 MANIFEST_FORMAT = 1
 
 SHELL = "IPython"
-"""The shell as a module that set-up cells change: how results are shown is an input of every cell that shows one."""
+"""The shell as a module that set-up cells change, an input of every cell with an expression that it may show."""
+
+DISPLAY = "display"
+"""How results are shown, which set-up cells change as well: an input of every cell that shows one."""
+
+REGISTERED = "<registered>"
+"""The part of the process's state that holds functions for the display."""
 
 FORMATTING = frozenset({"config", "matplotlib", "pprint", "precision", "pylab"})
 """Magics that change how results are shown."""
@@ -66,7 +73,7 @@ class Committer:
             session.book.warnings, cell.before.process.versions, after.versions, reads.modules
         )
         files = session.world.ledger.wrote(observed, owner=cell.operation)
-        self._follow_setups(cell, mark)
+        self._follow_setups(cell, mark, delta)
         cell.wrote = tuple(delta.changed)
         for name in delta.changed:
             session.book.origins[name] = cell.label
@@ -89,7 +96,7 @@ class Committer:
             "warnings": session.book.warnings,
             "outputs": items if cell.options.store_output else [],
             "models": models if cell.options.store_output else {},
-            "results": session.results_of(cell, delta.changed),
+            "results": session.results_of(delta.changed),
             "same": same_objects(delta.groups, session.tracker),
             "has_result": cell.shown_result,
             **({"cleared": True} if session.tee.cleared else {}),
@@ -107,8 +114,7 @@ class Committer:
         inputs = Inputs(cell.inputs.values())
         reached = frozenset(reads.modules).union(*(session.tracker.modules_of(name) for name in reads.names))
         inputs.update(session.world.code(reached))
-        shows = cell.shown_result or any(item["type"] != "stream" for item in items)
-        inputs.update(session.book.of_setups({*reached, SHELL} if shows else reached))
+        inputs.update(session.book.of_setups(reached | _shown_through(cell, items)))
         process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.warnings)
         inputs.update(Input("process", key, version) for key, version in process)
         session.world.ledger.settle(
@@ -119,17 +125,18 @@ class Committer:
             inputs.add(Input("cwd", "cwd", cell.folder))  # not the one that the cell may have changed to
         return inputs
 
-    def _follow_setups(self, cell: Cell, mark: str) -> None:
+    def _follow_setups(self, cell: Cell, mark: str, delta: Delta) -> None:
+        """What cells did that no checkpoint holds is an input of later ones: the set-ups by module, in their order."""
         assert cell.reads is not None
+        setups = self._session.book.setups
         changed = self._session.world.changed_modules(cell.modules_before, cell.reads.modules)
         cell.set_up = tuple(dict.fromkeys([*cell.reads.set_up, *changed]))
         formats = [call for call in magics_of(cell.tree) if call.name in FORMATTING]
         if formats:
-            setups = self._session.book.setups
-            setups[SHELL] = digest(setups.get(SHELL, ""), *(f"{call.name} {call.line}" for call in formats))
-        for target in cell.set_up:
-            module = target.partition(".")[0]
-            self._session.book.setups[module] = digest(self._session.book.setups.get(module, ""), mark)
+            setups[DISPLAY] = digest(setups.get(DISPLAY, ""), *(f"{call.name} {call.line}" for call in formats))
+        modules = [target.partition(".")[0] for target in cell.set_up]
+        for module in [*modules, DISPLAY] if REGISTERED in delta.process else modules:
+            setups[module] = digest(setups.get(module, ""), mark)
 
     def _problem(self, cell: Cell, delta: Delta) -> str | None:
         """Why the cell cannot be given back; None when it can."""
@@ -286,6 +293,7 @@ class Committer:
         session.tee.end()
         delta = session.tracker.after(cell.before, session.touched(cell), fingerprint="failed", nonce=uuid.uuid4().hex)
         session.tracker.mark_dirty(delta.changed)
+        self._follow_setups(cell, uuid.uuid4().hex, delta)  # as far as it came: nothing else is like it
         session.world.ledger.wrote(observed, owner=cell.operation)
         reason = f"it failed with {type(error).__name__}" if error is not None else "it failed"
         report = Report("failed", reason, attempt=cell.attempt, seconds=seconds)
@@ -309,6 +317,13 @@ class Committer:
         except StoreError as exc:
             session.warn(f"the failure of cell {cell.label!r} was not recorded: {exc}")
         return report
+
+
+def _shown_through(cell: Cell, items: Sequence[Message]) -> frozenset[str]:
+    """What decides whether and how the cell's values are shown."""
+    if cell.shown_result or any(item["type"] != "stream" for item in items):
+        return frozenset({SHELL, DISPLAY})
+    return frozenset({SHELL} if any(isinstance(node, ast.Expr) for node in cell.tree.body) else ())
 
 
 def told(name: str, type_name: str, path: str, why: str, *, more: int = 0) -> str:

@@ -94,7 +94,7 @@ class InputBook:
 
     def _name(self, name: str) -> str:
         # `_` is whatever result came last, which the cells before decide.
-        version = self._tracker.version(output_name(name, self._tracker.namespace))
+        version = self._tracker.version(output_name(name, self._tracker.namespace, self._tracker.bound.results()))
         return ABSENT if version.kind == "missing" else version.text
 
     def _everything(self) -> str:

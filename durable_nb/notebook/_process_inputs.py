@@ -1,8 +1,9 @@
 """Which parts of the process's state a cell depended on.
 
 A generator is an input of a cell that moved it. An option is one of a cell that can reach the package whose option it
-is. Warning filters are special: importing a package adds some, at whatever moment it happens to be imported, so that
-only cells which use `warnings` themselves count as changing them.
+is; the settings of the interpreter and the shell are everybody's. Warning filters are special: importing a package adds
+some, at whatever moment it happens to be imported, so that only cells which use `warnings` themselves count as changing
+them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from durable_nb.cells import digest
 
 GENERATORS = ("<random>", "<numpy.random>", "<torch.rng>")
 WARNINGS = "<warnings>"
+SETTINGS = "<settings>"
+"""Every cell's: which statements show their value is one of them, and few look at the others through their package (the
+time zone is the C library's)."""
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "<rcParams>": frozenset({"matplotlib", "pylab", "seaborn", "mpl_toolkits"}),
@@ -24,7 +28,6 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "<umask>": frozenset({"os"}),
     "<signals>": frozenset({"signal"}),
     "<recursionlimit>": frozenset({"sys"}),
-    "<settings>": frozenset({"csv", "gc", "socket", "sklearn", "sys", "time"}),
     "<matplotlib.interactive>": frozenset({"matplotlib", "pylab", "seaborn", "mpl_toolkits"}),
 }
 """Part of the state to the packages that look at it."""
@@ -47,6 +50,7 @@ def process_inputs(
     for key, packages in _OPTIONS.items():
         if not tops.isdisjoint(packages):
             yield key, before.get(key, "default")
+    yield SETTINGS, before.get(SETTINGS, "default")
     if tops:
         yield WARNINGS, warnings
 

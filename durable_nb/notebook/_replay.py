@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython.utils.capture import capture_output
 
@@ -19,7 +18,7 @@ from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._records import Record
 from durable_nb.notebook._results import bind_results, names_of, renamed, split_standing, strangers
 from durable_nb.notebook._world import states_of
-from durable_nb.snapshot import load
+from durable_nb.snapshot import EARLIER, earlier_number, load
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
@@ -83,7 +82,7 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
     session.tee.replay(manifest["outputs"], manifest["models"], cell.request.parent, count)
     if manifest["has_result"]:
         cell.shown_result = True
-        _show_result(session, count)
+        _show_results(session, cell, count)
     for name in names_of(names):
         session.book.origins[name] = cell.label
     seconds = time.perf_counter() - clock
@@ -108,8 +107,9 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
 def _follow_results(session: Session) -> None:
     """`_`, `__` and `___` are the objects of the last results, also when a checkpoint has just bound new ones."""
     shell, hook = session.shell, session.shell.displayhook
-    for name, number in zip(("_", "__", "___"), reversed(session.recent), strict=False):
-        value = shell.user_ns["_oh"].get(number)
+    results = session.tracker.bound.results()
+    for name, number in zip(("_", "__", "___"), reversed(session.results.recent), strict=False):
+        value = results.get(number)
         if value is None or value is getattr(hook, name):
             continue
         if shell.user_ns.get(name) is shell.user_ns_hidden.get(name):  # else the user has bound it: it stays theirs
@@ -117,14 +117,16 @@ def _follow_results(session: Session) -> None:
         setattr(hook, name, value)
 
 
-def _show_result(session: Session, count: int) -> None:
+def _show_results(session: Session, cell: Cell, count: int) -> None:
     """`_`, `__`, `___`, `_N` and the result object, as the display hook sets them."""
-    shell = session.shell
-    results: Mapping[int, Any] = shell.user_ns["_oh"]
+    results = session.tracker.bound.results()
     if count not in results:
         return
-    value = results[count]
-    hook = shell.displayhook
-    hook.update_user_ns(value)
+    earlier = [earlier_number(count, back) for back in range(EARLIER, 0, -1)]
+    values = [results[number] for number in (*earlier, count) if number in results]
+    hook = session.shell.displayhook
+    for value in values:
+        hook.update_user_ns(value)
+    session.results.take(cell.operation, count)
     if hook.exec_result is not None:
-        hook.exec_result.result = value
+        hook.exec_result.result = values[-1]

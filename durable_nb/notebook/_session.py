@@ -49,14 +49,14 @@ from durable_nb.notebook._left import left_by, running_work
 from durable_nb.notebook._past import Past
 from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
-from durable_nb.notebook._results import result_index
+from durable_nb.notebook._results import Results, owned_number
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._spared import spared
 from durable_nb.notebook._waiting import Waiting
 from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
-from durable_nb.snapshot import Keyring, Tracker, note_starts
+from durable_nb.snapshot import Keyring, Tracker, note_starts, result_number
 
 _DATA_ONLY = frozenset(
     {
@@ -100,6 +100,7 @@ class Session:
         self.tracker = Tracker(
             shell.user_ns, hidden=shell.user_ns_hidden, filename_for=CellFiles(shell.compile).name_of
         )
+        self.results = Results(shell, self.tracker)
         self.ordinals = Ordinals()
         self.done: list[Cell] = []
         self.current: Cell | None = None
@@ -114,9 +115,6 @@ class Session:
         self._told: set[str] = set()
         self._outside = False
         self._loose = False
-        self._results: dict[str, int] = {}
-        self.recent: list[int] = []
-        """The numbers of the last three results, the latest one last."""
         self._forced: set[str] = set()
         self._past: Past | None = None
         self._rows_written = 0
@@ -189,6 +187,7 @@ class Session:
         self.waiting.end()
         self.close()
         self.buttons.remove()
+        self.results.remove()
         self.tee.remove()
 
     def warn(self, text: str) -> None:
@@ -203,6 +202,7 @@ class Session:
     def prepare(self, request: Request, tree: ast.Module) -> Cell:
         """Find out what the cell is and what it may read."""
         world = self.world
+        self.results.begin()
         managed = self.enabled and request.options.mode != "off" and (request.marked or self.every_cell)
         cell = Cell(request=request, tree=tree, position=len(self.done), managed=managed)
         if managed:
@@ -470,6 +470,7 @@ class Session:
 
     def attempt_started(self, cell: Cell, plan: Plan) -> None:
         """Record that the next attempt begins."""
+        self.results.begin()
         self._record_start(cell, plan)
         self.world.observer.end()
         self.world.observer.begin()
@@ -558,14 +559,12 @@ class Session:
         """The number that the running cell's result has (nbval's cells do not move the count)."""
         return int(self.shell.execution_count) - (1 if self.storing_history else 0)
 
-    def results_of(self, cell: Cell, changed: Iterable[str]) -> dict[str, str]:
+    def results_of(self, changed: Iterable[str]) -> dict[str, str]:
         """Which cell each result among the changed names belongs to: numbers differ from session to session."""
-        owners = {number: operation for operation, number in self._results.items()}
-        if cell.shown_result:
-            owners[self.result_number()] = cell.operation
+        owners = self.results.owners()
         found: dict[str, str] = {}
         for name in changed:
-            number = result_index(name)
+            number = result_number(name)
             if number is not None and number in owners:
                 found[name] = owners[number]
         return found
@@ -573,8 +572,10 @@ class Session:
     def renumbered(self, cell: Cell, results: Mapping[str, str]) -> dict[str, str | None]:
         """Recorded results to their names in this session; None for one that has no number here."""
         found: dict[str, str | None] = {}
-        for name, operation in results.items():
-            number = self.result_number() if operation == cell.operation else self._results.get(operation)
+        for name, owner in results.items():
+            number = owned_number(owner, cell.operation, self.result_number())
+            if number is None:
+                number = self.results.number_of(owner)
             found[name] = None if number is None else f"Out[{number}]"
         return found
 
@@ -587,9 +588,7 @@ class Session:
         self._loose = (
             cell.threads_before is not None and left_by(cell.threads_before, self.world.is_user_file) is not None
         )
-        if cell.shown_result:
-            self._results[cell.operation] = self.result_number()
-            self.recent = [*self.recent[-2:], self.result_number()]
+        self.results.tidy()
 
     def note_outside(self) -> None:
         """Code ran outside the cells (a silent request, a subshell, a comm): values are looked at again.

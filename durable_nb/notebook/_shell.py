@@ -419,6 +419,8 @@ class ShellHooks:
         cell.raised = raised
         cell.error = _error_of(result)
         cell.shown_result = getattr(result, "result", None) is not None
+        if cell.shown_result:
+            self.session.results.take(cell.operation, self.session.result_number())
         return raised
 
     async def _attempts(

@@ -1,6 +1,7 @@
 """Values to bytes and back: groups of names, their versions, blobs, process state."""
 
 from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
+from durable_nb.snapshot._bindings import EARLIER, earlier_number, result_number
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._definitions import Definitions, default_filename
@@ -14,6 +15,7 @@ from durable_nb.snapshot._sign import KeyFile, Keyring, decode, encode, open_sig
 from durable_nb.snapshot._tracker import Before, Delta, Tracker
 
 __all__ = [
+    "EARLIER",
     "Before",
     "Definitions",
     "Delta",
@@ -35,11 +37,13 @@ __all__ = [
     "decode",
     "default_filename",
     "digest_text",
+    "earlier_number",
     "encode",
     "load",
     "looks_secret",
     "note_starts",
     "open_signed",
+    "result_number",
     "save",
     "scan",
     "seal",

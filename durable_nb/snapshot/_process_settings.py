@@ -172,20 +172,25 @@ class Registered(Part):
 
     def __init__(self) -> None:
         self._seen: tuple[Any, Any] = (None, None)
+        self._known: dict[int, Any] = {}
+        """Registered functions by their identity, kept so that no other gets it."""
 
     def read(self) -> Any:
         tables = [*_display_tables(), copyreg.dispatch_table]
         marks = [tuple(map(id, table.values())) for table in tables]
         if self._seen[0] != marks:
-            found = sorted({told for table in tables for told in _foreign(table)})
-            self._seen = (marks, found or None)
+            found = [(told, function) for table in tables for told, function in _foreign(table)]
+            self._known.update((id(function), function) for _, function in found)
+            self._seen = (marks, sorted((told, id(function)) for told, function in found))
         return self._seen[1]
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
-        new = [told for told in after if told not in (before or ())]
-        if not new:
-            return {}
-        return {"again": f"it registers {new[0]}, which only running it again brings about"}
+        was, now = before or (), after or ()
+        new = [told for told, function in now if (told, function) not in was]
+        gone = [told for told, function in was if (told, function) not in now]
+        if new:
+            return {"again": f"it registers {new[0]}, which only running it again brings about"}
+        return {"again": f"it takes {gone[0]} away, which only running it again brings about"} if gone else {}
 
     def write(self, value: Any) -> None:
         """Nothing: the cell runs again."""
@@ -205,18 +210,19 @@ def _display_tables() -> Iterator[dict[Any, Any]]:
 _OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})
 
 
-def _foreign(table: dict[Any, Any]) -> Iterator[str]:
+def _foreign(table: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Functions that neither the shell nor the package of their type has registered."""
     for key, function in table.items():
         if not callable(function):
             continue
-        while isinstance(function, functools.partial):
-            function = function.func
-        place = (getattr(function, "__module__", None) or type(function).__module__).partition(".")[0]
+        plain = function
+        while isinstance(plain, functools.partial):
+            plain = plain.func
+        place = (getattr(plain, "__module__", None) or type(plain).__module__).partition(".")[0]
         origin = key if isinstance(key, type) else None
         owner = (key[0] if isinstance(key, tuple) else getattr(origin, "__module__", "") or "").partition(".")[0]
         if place == "__main__" or (place != owner and place not in _OF_THE_SHELL and _is_shown(table)):
-            yield f"a function for {getattr(origin, '__qualname__', key)}"
+            yield f"a function for {getattr(origin, '__qualname__', key)}", function
 
 
 def _is_shown(table: dict[Any, Any]) -> bool:

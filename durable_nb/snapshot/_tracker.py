@@ -19,7 +19,6 @@ Invariants.
 from __future__ import annotations
 
 import dataclasses
-import re
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -27,7 +26,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from durable_nb.snapshot import _figures
+from durable_nb.snapshot._bindings import Bindings, result_number
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
@@ -35,11 +34,6 @@ from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, mo
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
-
-_ALWAYS_HIDDEN = re.compile(r"_|__|___|_i+|_i\d+|_\d+|_[dio]h|In|Out|__\w+__")
-_USUALLY_HIDDEN = frozenset({"get_ipython", "exit", "quit", "open", "display"})
-_RESULTS = ("_", "__", "___")
-_OUT = re.compile(r"Out\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +86,7 @@ class Tracker:
         self.namespace = namespace
         self.definitions = Definitions(namespace)
         self.filename_for = filename_for
-        self._shells = hidden if isinstance(hidden, Mapping) else None
-        self._hidden = {name: namespace.get(name) for name in {*hidden, *_USUALLY_HIDDEN} if name in namespace}
-        self._users: set[str] = set()
-        """Names that can only be the user's."""
-        self._never: set[str] = set()
-        """Names that never are: the shell adds `_i7` and its like with each cell."""
+        self.bound = Bindings(namespace, hidden)
         self._capture = capture
         self._groups: dict[str, Group] = {}
         self._index: dict[int, Group] = {}
@@ -123,69 +112,22 @@ class Tracker:
 
     def bindings(self) -> dict[str, Any]:
         """The user's names and values, with display results as `Out[n]`."""
-        users, never = self._users, self._never
-        found = {
-            name: value
-            for name, value in self.namespace.items()
-            if name in users or (name not in never and self._is_not_hidden(name, value))
-        }
-        for number, value in self._displayed().items():
-            found[f"Out[{number}]"] = value
-        found.update(_figures.open_figures())
-        return found
-
-    def _is_not_hidden(self, name: str, value: Any) -> bool:
-        hidden = self._hidden
-        if _is_shells(name):
-            if name not in _RESULTS:
-                self._never.add(name)
-            return not (name in hidden and hidden[name] is value) and self._is_users(name, value)
-        if name in hidden:
-            return hidden[name] is not value
-        self._users.add(name)
-        return True
-
-    def _is_users(self, name: str, value: Any) -> bool:
-        """Whether `_`, `__` or `___` is a name that the user has bound, which the shell then leaves alone."""
-        return name in _RESULTS and self._shells is not None and self._shells.get(name) is not value
-
-    def _displayed(self) -> dict[int, Any]:
-        displayed = self.namespace.get("_oh")
-        return displayed if isinstance(displayed, dict) else {}
+        return self.bound.all()
 
     def value(self, name: str) -> Any:
         """The value of a name, display result or open figure; `KeyError` when there is none."""
-        if _figures.NAME.fullmatch(name):
-            return _figures.open_figures()[name]
-        number = _OUT.fullmatch(name)
-        return self._displayed()[int(number[1])] if number else self.namespace[name]
+        return self.bound[name]
 
     def bind(self, name: str, value: Any) -> None:
         """Bind a name or a display result, or open a figure, without any tracking."""
-        if _figures.NAME.fullmatch(name):
-            _figures.open_figure(name, value)
-            return
-        number = _OUT.fullmatch(name)
-        if number:
-            self.namespace.setdefault("_oh", {})[int(number[1])] = value
-            self.namespace[f"_{number[1]}"] = value
-        else:
-            self.namespace[name] = value
-            self._promises.drop(name)
+        self.bound[name] = value
+        self._promises.drop(name)
 
     def unbind(self, name: str) -> None:
         """Undo `bind`; nothing happens when the name is not bound."""
-        if _figures.NAME.fullmatch(name):
-            _figures.close_figure(name)
-            return
-        number = _OUT.fullmatch(name)
-        if number:
-            self._displayed().pop(int(number[1]), None)
-            self.namespace.pop(f"_{number[1]}", None)
-        else:
-            self.namespace.pop(name, None)
-            self._promises.drop(name)
-            self._promises.forget_place(name)
+        self.bound.discard(name)
+        self._promises.drop(name)
+        self._promises.forget_place(name)
 
     def _mark(self, bindings: Mapping[str, Any], changed: Iterable[str] | None = None) -> dict[str, Mark]:
         """Marks of all bindings; those that still hold are kept. `changed`: the names whose marks do not, if known."""
@@ -267,7 +209,7 @@ class Tracker:
             return self._versions[name]
         if not self._is_current(name):
             self._catch_up()
-        if not self._is_bound(name):
+        if name not in self.bound:
             return MISSING
         if name in self._dirty:
             return Version(secrets.token_hex(16), False, "dirty")
@@ -281,19 +223,9 @@ class Tracker:
             known = self._versions[name]
         return known
 
-    def _is_bound(self, name: str) -> bool:
-        if _figures.NAME.fullmatch(name):
-            return name in _figures.open_figures()
-        number = _OUT.fullmatch(name)
-        if number:
-            return int(number[1]) in self._displayed()
-        if name not in self.namespace or _is_shells(name):
-            return False
-        return not (name in self._hidden and self._hidden[name] is self.namespace[name])
-
     def _is_current(self, name: str) -> bool:
         """True when the name is bound to what it was bound to when last looked at."""
-        if not self._is_bound(name):
+        if name not in self.bound:
             return name not in self._marks
         return not moved(self._marks, {name: self.value(name)})
 
@@ -332,10 +264,10 @@ class Tracker:
 
     def group_of(self, name: str) -> Group | None:
         """The group of a bound name."""
-        return self._group(name) if self._is_bound(name) else None
+        return self._group(name) if name in self.bound else None
 
     def _reached(self, name: str) -> Scan | None:
-        if not self._is_bound(name):
+        if name not in self.bound:
             return None
         if not self._is_current(name):
             self._catch_up()
@@ -662,8 +594,8 @@ class Tracker:
         assert found is not None
         content: str | None = None
         if found.storable:
-            named = sorted(name for name in group.names if not _OUT.fullmatch(name)) or sorted(group.names)
-            pairs = [("Out" if _OUT.fullmatch(name) else name, self.value(name)) for name in named]
+            named = sorted(name for name in group.names if result_number(name) is None) or sorted(group.names)
+            pairs = [(name if result_number(name) is None else "Out", self.value(name)) for name in named]
             content = content_digest(
                 pairs, refer=self.definitions.refer_with_state, shared=found.shared, known=dict(found.known)
             )
@@ -720,7 +652,3 @@ def _with_spent(names: tuple[str, ...], found: Scan, streams: set[str]) -> Scan:
     why = "the cell used up, or closed, what an earlier one had opened"
     problem = Problem(spent[0], "stream", spent[0], why, changes_when_touched=False)
     return dataclasses.replace(found, problems=(problem,))
-
-
-def _is_shells(name: str) -> bool:
-    return (name[:1] == "_" or name in ("In", "Out")) and _ALWAYS_HIDDEN.fullmatch(name) is not None

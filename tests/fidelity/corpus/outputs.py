@@ -150,6 +150,52 @@ print('a'); clear_output(); print('b')
     ),
     Case(
         row="39",
+        name="several-results-of-one-cell",
+        cells=cells("""
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell.ast_node_interactivity = 'all'
+rows = [len('abc')]
+---
+rows
+[9]
+len(rows)
+---
+__.append(rows)
+again = __ is rows
+---
+x = 1
+"""),
+        probes=("rows, again", "_, __, ___", "Out[2], _2", "__.append(5); __"),
+        edits=(
+            Edit({1: "rows\nlen(rows)"}),
+            Edit({1: "rows\n[8]\nlen(rows)"}),
+            Edit({0: "rows = [len('abc')]"}),
+            Edit({2: "___.append(7)\nagain = ___ is rows"}),
+        ),
+        replays=(1, 2, 3),
+    ),
+    Case(
+        row="39",
+        name="results-of-several-cells",
+        cells=cells("""
+get_ipython().ast_node_interactivity = 'all'
+---
+[1]
+[2]
+---
+[3]
+---
+___.append(10)
+__.append(20)
+_.append(30)
+both = [__, ___]
+"""),
+        probes=("both", "_, __, ___", "both[0] is __, both[1] is ___"),
+        edits=(Edit({1: "[4]\n[2]"}), Edit({2: "[3]\n[5]"})),
+        replays=(1, 2, 3),
+    ),
+    Case(
+        row="39",
         name="prompts-and-history",
         cells=cells("""
 [len('a'), 2]

@@ -112,6 +112,140 @@ print(hand)
     # --- 27: rcParams, options, warnings, logging, decimal ------------------------------------------------------------
     Case(
         row="27",
+        name="settings-behind-functions",
+        cells=cells("""
+import csv, gc, os, socket, sys, time
+---
+socket.setdefaulttimeout(3)
+sys.setswitchinterval(0.01)
+gc.disable()
+---
+old = csv.field_size_limit(1_000_000)
+csv.register_dialect('semicolons', delimiter=';')
+---
+os.environ['TZ'] = 'Asia/Tokyo'
+time.tzset()
+---
+hour = time.localtime(0).tm_hour
+print(hour, old)
+"""),
+        probes=(
+            "socket.getdefaulttimeout(), round(sys.getswitchinterval(), 4), gc.isenabled()",
+            "csv.field_size_limit(), sorted(csv.list_dialects()), csv.get_dialect('semicolons').delimiter",
+            "time.tzname, time.localtime(0).tm_hour",
+        ),
+        edits=(
+            Edit({1: "pass"}),
+            Edit({3: "os.environ['TZ'] = 'Europe/Athens'\ntime.tzset()"}),
+            Edit({2: "old = 0\ncsv.register_dialect('semicolons', delimiter='|')"}),
+        ),
+    ),
+    Case(
+        row="27",
+        name="how-the-shell-shows-results",
+        cells=cells("""
+class Point:
+    def __init__(self, x):
+        self.x = x
+---
+get_ipython().display_formatter.formatters['text/plain'].for_type(Point, lambda p, printer, cycle: printer.text(f'at {p.x}'))
+---
+p = Point(len('abc'))
+p
+---
+get_ipython().ast_node_interactivity = 'all'
+---
+p.x
+p.x + 1
+"""),
+        probes=("p", "get_ipython().ast_node_interactivity"),
+        edits=(
+            Edit({1: "pass"}),
+            Edit({3: "pass"}),
+        ),
+    ),
+    Case(
+        row="27",
+        name="a-printer-for-another",
+        cells=cells("""
+class Point:
+    x = len('abc')
+def printer(sign):
+    return lambda p, target, cycle: target.text(f'{sign}{p.x}')
+text = get_ipython().display_formatter.formatters['text/plain']
+---
+old = text.for_type(Point, printer('+'))
+---
+Point()
+---
+old = text.for_type(Point, printer('-'))
+---
+Point()
+---
+text.pop(Point);
+---
+print(type(Point()).__name__)
+"""),
+        probes=("Point in text.type_printers",),
+        edits=(
+            Edit({1: "old = text.for_type(Point, printer('*'))"}),
+            Edit({3: "pass"}),
+            Edit({5: "text.for_type(Point, printer('='))\nPoint()"}),
+        ),
+    ),
+    Case(
+        row="27",
+        name="time-zone-behind-datetime",
+        cells=cells("""
+import os, time
+from datetime import datetime
+---
+os.environ['TZ'] = 'Asia/Tokyo'
+time.tzset()
+---
+local = datetime.fromtimestamp(0)
+print(local)
+"""),
+        probes=("datetime.fromtimestamp(0) == local",),
+        edits=(Edit({1: "os.environ['TZ'] = 'Europe/Athens'\ntime.tzset()"}), Edit({1: "pass"})),
+        replays=(1, 2),
+    ),
+    Case(
+        row="27",
+        name="format-of-a-log-handler",
+        cells=cells("""
+import logging, sys
+log = logging.getLogger('mine')
+log.propagate = False
+handler = logging.StreamHandler(sys.stdout)
+log.addHandler(handler)
+---
+handler.setFormatter(logging.Formatter('<%(message)s>'))
+---
+log.warning('careful')
+"""),
+        probes=("len(log.handlers), log.propagate", "log.handlers[0].formatter._fmt"),
+        edits=(Edit({1: "handler.setFormatter(logging.Formatter('[%(message)s]'))"}), Edit({1: "pass"})),
+    ),
+    Case(
+        row="27",
+        name="figures-are-not-drawn-by-themselves",
+        cells=cells("""
+import matplotlib.pyplot as plt
+---
+plt.ioff()
+---
+figure, axes = plt.subplots()
+line = axes.plot([1, 2, 3])
+---
+print(plt.isinteractive(), len(axes.lines))
+"""),
+        needs=("numpy", "matplotlib", "matplotlib.pyplot"),
+        probes=("plt.isinteractive(), plt.get_backend()", "len(axes.lines), line[0] is axes.lines[0]"),
+        edits=(Edit({1: "plt.ion();"}), Edit({2: "figure, axes = plt.subplots()\nline = axes.plot([1, 2])"})),
+    ),
+    Case(
+        row="27",
         name="pandas-options",
         cells=cells("""
 import pandas as pd

@@ -282,6 +282,63 @@ print(count, lock.locked())
         refusal=True,
     ),
     Case(
+        row="19",
+        name="archives-that-with-has-closed",
+        cells=cells("""
+import csv, gzip, zipfile
+from pathlib import Path
+rows = [[len('ab'), 'x'], [len('abc'), 'y']]
+---
+with zipfile.ZipFile('pack.zip', 'w') as pack:
+    pack.writestr(zipfile.ZipInfo('a.txt'), 'hello')
+with gzip.GzipFile('text.gz', 'wb', mtime=0) as text:
+    count = text.write(b'compressed')
+---
+with zipfile.ZipFile('pack.zip') as opened:
+    names = opened.namelist()
+with open('rows.csv', 'w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerows(rows)
+---
+print(names, Path('rows.csv').read_text().split(), gzip.open('text.gz', 'rt').read())
+"""),
+        probes=("pack.fp, file.closed, names", "type(writer).__name__, text.closed"),
+        edits=(
+            Edit(
+                {
+                    1: "with zipfile.ZipFile('pack.zip', 'w') as pack:\n    pack.writestr(zipfile.ZipInfo('b.txt'), 'hello')\nwith gzip.GzipFile('text.gz', 'wb', mtime=0) as text:\n    count = text.write(b'other')"
+                }
+            ),
+            Edit({0: "import csv, gzip, zipfile\nfrom pathlib import Path\nrows = [[1, 'z']]"}),
+        ),
+        replays=(1, 2, 3),
+    ),
+    Case(
+        row="21",
+        name="executor-that-with-has-ended",
+        cells=cells("""
+from concurrent.futures import ThreadPoolExecutor
+import threading
+---
+with ThreadPoolExecutor(2) as pool:
+    results = list(pool.map(abs, [-1, -2]))
+worker = threading.Thread(target=results.append, args=(3,))
+worker.start()
+worker.join()
+---
+print(results, worker.is_alive())
+"""),
+        probes=("results, worker.is_alive()", "pool._shutdown"),
+        edits=(
+            Edit(
+                {
+                    1: "with ThreadPoolExecutor(2) as pool:\n    results = list(pool.map(abs, [-4]))\nworker = threading.Thread(target=results.append, args=(5,))\nworker.start()\nworker.join()"
+                }
+            ),
+        ),
+        replays=(1, 2),
+    ),
+    Case(
         row="21",
         name="executor",
         cells=cells("""

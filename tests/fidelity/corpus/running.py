@@ -227,6 +227,29 @@ print(n)
     # --- 51: dynamic names ----------------------------------------------------------------------------------------------
     Case(
         row="51",
+        name="multiprocessing-calls-the-notebook-by-another-name",
+        cells=cells("""
+import multiprocessing
+%run -i part.py
+---
+mark = object()
+first = [max(1, 2)]
+first
+---
+second = [max(3, 4), 5]
+second
+---
+def check(x=mark):
+    return x is mark
+---
+print(first, second, first is second, check(), VALUE)
+"""),
+        files={"part.py": "VALUE = 3\n"},
+        probes=("first, second, first is second", "check()", "VALUE"),
+        edits=(Edit(files={"part.py": "VALUE = 4\n"}), Edit({1: "mark = object()\nfirst = [max(1, 7)]\nfirst"})),
+    ),
+    Case(
+        row="51",
         name="exec-globals-locals-push",
         cells=cells("""
 exec('made = [1]')

@@ -290,9 +290,9 @@ def test_display_results_are_read_by_their_number(namespace: dict[str, Any]) -> 
     assert read("for _ in data: print(_)", names).names == {"data"}
     assert read("len(Out)", names).everything == "Out"
     assert read("In[2]", names).everything == "In"
-    assert output_name("_", names) == "Out[4]"
-    assert output_name("_", {"_": 5, "_oh": {}}) == "_"
-    assert output_name("_x", names) == "_x"
+    assert output_name("_", names, names["_oh"]) == "Out[4]"
+    assert output_name("_", {"_": 5}, {}) == "_"
+    assert output_name("_x", names, names["_oh"]) == "_x"
 
 
 def test_built_ins_are_told_apart_until_the_notebook_shadows_them(namespace: dict[str, Any]) -> None:
