@@ -49,6 +49,8 @@ class Reads:
     """Built-in names that are read and not shadowed: were one defined in the notebook, it would be read."""
     binds: frozenset[str] = frozenset()
     """Names the cell may bind, by itself or through notebook functions."""
+    certain: frozenset[str] = frozenset()
+    """Those of them that it has certainly bound when it ends without an error: whatever they were is gone."""
     deletes: frozenset[str] = frozenset()
     functions: tuple[FunctionType, ...] = ()
     """Notebook functions that can be reached, from before the cell."""
@@ -86,10 +88,11 @@ def analyse(
         main: the globals of the notebook's functions, where `namespace` is only a view of them.
     """
     walk = _Reach(namespace, functions_of, namespace if main is None else main)
-    walk.code(cell_uses(tree), NOTHING)
+    uses = cell_uses(tree)
+    walk.code(uses, NOTHING)
     for root in roots:
         walk.value(root, NOTHING)
-    return walk.result()
+    return walk.result(uses.settled)
 
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, slice, type(Ellipsis), bytearray)
@@ -483,7 +486,7 @@ class _Reach:
 
     # --- the result --------------------------------------------------------------------------------------------------
 
-    def result(self) -> Reads:
+    def result(self, settled: Killed) -> Reads:
         by_name = "__name__" in self._builtins or "__name__" in self._reads or MAIN in self._literals
         if by_name and any(path[:2] == ("@sys", "modules") for path in self._paths):
             self._everything = self._everything or "sys.modules['__main__']"
@@ -492,6 +495,7 @@ class _Reach:
             names=frozenset(self._reads),
             builtins=frozenset(self._builtins),
             binds=frozenset(self._binds),
+            certain=settled & self._binds,
             deletes=frozenset(self._deletes),
             functions=tuple(self._functions.values()),
             classes=tuple(self._classes.values()),

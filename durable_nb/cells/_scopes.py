@@ -57,6 +57,7 @@ def cell_uses(tree: ast.Module) -> Uses:
     walker = _Walker()
     try:
         walker.statements(tree.body)
+        walker.uses.settled = walker.killed or NOTHING
     except RecursionError:
         walker.uses.everything = "code that is nested too deeply to be read"
     tree._durable_uses = walker.uses  # type: ignore[attr-defined]

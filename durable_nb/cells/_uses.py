@@ -24,6 +24,8 @@ class Uses:
     loads: dict[str, Killed] = field(default_factory=dict)
     """Name to the names that are killed at every place where it is loaded."""
     binds: set[str] = field(default_factory=set)
+    settled: Killed = NOTHING
+    """Of a cell: the names that it has certainly bound or deleted when it ends."""
     deletes: set[str] = field(default_factory=set)
     chains: dict[Chain, Killed] = field(default_factory=dict)
     stores: dict[Chain, Killed] = field(default_factory=dict)

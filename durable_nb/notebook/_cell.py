@@ -90,6 +90,8 @@ class Cell:
     modules_before: Any = None
     set_up: tuple[str, ...] = ()
     """What it set on modules and installed classes; such a cell runs every time."""
+    doubtful: dict[str, Any] = field(default_factory=dict)
+    """Names that it may bind or leave alone, as they were before it ran (`Input`)."""
     foreseen: Any = None
     """The files that it names, as they were before it ran."""
     folder: str = ""

@@ -67,7 +67,7 @@ class Committer:
         reads = cell.reads
         assert reads is not None
         delta = session.tracker.after(
-            cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.binds, process=after
+            cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.certain, process=after
         )
         session.book.warnings = next_warnings(
             session.book.warnings, cell.before.process.versions, after.versions, reads.modules
@@ -112,6 +112,9 @@ class Committer:
         session, reads = self._session, cell.reads
         assert reads is not None
         inputs = Inputs(cell.inputs.values())
+        # Not bound, or bound to the very object that it was: what the name is now is what it was before.
+        left = session.tracker.left_alone(cell.before, cell.doubtful)
+        inputs.update(cell.doubtful[name] for name in left)
         reached = frozenset(reads.modules).union(*(session.tracker.modules_of(name) for name in reads.names))
         inputs.update(session.world.code(reached))
         inputs.update(session.book.of_setups(reached | _shown_through(cell, items)))

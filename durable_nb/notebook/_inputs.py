@@ -52,6 +52,12 @@ class InputBook:
         if reads.everything is not None:
             yield Input("everything", reads.everything, self._everything())
 
+    def of_doubtful(self, reads: Reads) -> dict[str, Input]:
+        """The names that the cell may bind or leave alone, where they are bound now."""
+        doubtful = sorted(reads.binds - reads.certain - reads.names)
+        found = [Input("name", name, self._name(name), self.origins.get(name)) for name in doubtful]
+        return {item.key: item for item in found if item.version != ABSENT}
+
     def of_figures(self, reads: Reads) -> Iterable[Input]:
         """The figures that pyplot has open: whoever reaches pyplot may draw on them without naming them."""
         if not any(module.partition(".")[0] in _PLOTTING for module in reads.modules):

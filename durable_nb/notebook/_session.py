@@ -256,6 +256,7 @@ class Session:
         assert cell.reads is not None
         read = self.tracker.bindings() if cell.reads.everything is not None else cell.reads.names
         cell.dirty = tuple(sorted(name for name in read if self.tracker.version(name).kind == "dirty"))
+        cell.doubtful = self.book.of_doubtful(cell.reads)
         cell.spared = spared(only_read(cell.tree), cell.reads, self.tracker)
         cell.before = self.tracker.before(self.touched(cell))
         cell.threads_before = running_work()

@@ -176,12 +176,13 @@ class Tracker:
             touched: names that the cell may have read or written.
             fingerprint: the cell's, from which lineage versions follow.
             nonce: makes lineage versions of storable values unique: the cell was run again on purpose.
-            binds: names that the cell assigns; they are part of the delta even if bound to the same object as before.
+            binds: names that the cell has certainly assigned; they are part of the delta even if bound to the same
+                object as before.
             process: the process's state after the cell, when it is known already.
         """
         bindings = self._settled()
         self.definitions.note(bindings.values())
-        rebound = moved({**before.marks, **self._arrived} if self._arrived else before.marks, bindings)
+        rebound = moved(self._marks_then(before), bindings)
         deleted = tuple(name for name in before.marks if name not in bindings)
         again = [name for name in binds if name in bindings]
         looked_at = {*touched, *rebound}
@@ -200,6 +201,16 @@ class Tracker:
         problems = tuple(problem for group in changed for problem in group.problems)
         differs = ProcessState.diff(before.process, self._capture() if process is None else process)
         return Delta(versions, deleted, changed, problems, differs, self)
+
+    def left_alone(self, before: Before, names: Iterable[str]) -> list[str]:
+        """Those of the names that are still bound to the object that they had before the cell."""
+        bindings = self.bindings()
+        now = {name: bindings[name] for name in names if name in bindings}
+        rebound = set(moved(self._marks_then(before), now))
+        return [name for name in now if name not in rebound]
+
+    def _marks_then(self, before: Before) -> Mapping[str, Mark]:
+        return {**before.marks, **self._arrived} if self._arrived else before.marks
 
     # --- versions ----------------------------------------------------------------------------------------------
 

@@ -112,6 +112,59 @@ print(hand)
     # --- 27: rcParams, options, warnings, logging, decimal ------------------------------------------------------------
     Case(
         row="27",
+        name="set-to-what-it-is-already",
+        cells=cells("""
+import decimal, locale, logging, os, random, signal, socket, sys, warnings
+import numpy as np
+import pandas as pd
+---
+def all_at(k):
+    random.seed(k)
+    np.random.seed(k)
+    os.environ['LEVEL'] = str(k)
+    pd.set_option('display.max_rows', k)
+    np.set_printoptions(precision=k)
+    decimal.getcontext().prec = k
+    logging.getLogger('mine').setLevel(k)
+    sys.setrecursionlimit(3000 + k)
+    socket.setdefaulttimeout(k)
+    os.umask(k)
+    os.chdir(os.path.join(start, f'd{k}'))
+---
+start = os.getcwd()
+os.makedirs('d3', exist_ok=True)
+os.makedirs('d4', exist_ok=True)
+---
+all_at(3)
+---
+all_at(3)
+---
+random.seed(3)
+---
+np.random.seed(3)
+---
+os.environ['LEVEL'] = '3'
+---
+os.chdir(os.path.join(start, 'd3'))
+---
+socket.setdefaulttimeout(3)
+old = os.umask(3)
+---
+print(random.random(), np.random.rand(), os.environ['LEVEL'], os.path.basename(os.getcwd()), socket.getdefaulttimeout(), old)
+"""),
+        needs=("numpy", "numpy.random", "pandas"),
+        probes=(
+            "pd.get_option('display.max_rows'), np.get_printoptions()['precision'], decimal.getcontext().prec",
+            "logging.getLogger('mine').level, sys.getrecursionlimit(), socket.getdefaulttimeout()",
+            "os.environ['LEVEL'], os.path.basename(os.getcwd())",
+        ),
+        edits=(
+            Edit({3: "all_at(4)"}),
+            Edit({3: "all_at(4)", 4: "pass"}),
+        ),
+    ),
+    Case(
+        row="27",
         name="settings-behind-functions",
         cells=cells("""
 import csv, gc, os, socket, sys, time

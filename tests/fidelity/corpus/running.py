@@ -159,6 +159,55 @@ print(a, b, c, d)
     # --- 49: edited -----------------------------------------------------------------------------------------------------
     Case(
         row="49",
+        name="names-that-are-bound-or-left-alone",
+        cells=cells("""
+rows = [len('a')]
+flag = bool(len(''))
+def reset(really):
+    global rows
+    if really:
+        rows = [0]
+---
+more = rows
+x = 5
+n = 9
+---
+if flag:
+    rows = [9]
+---
+for x in range(len(rows) - 1):
+    pass
+---
+try:
+    [][1]
+    more = None
+except IndexError:
+    pass
+---
+reset(flag)
+---
+for n in range(10):
+    pass
+---
+print(rows, x, n, more, more is rows)
+"""),
+        probes=("rows, x, n, more", "more is rows"),
+        edits=(
+            Edit(
+                {
+                    0: "rows = [len('abc')]\nflag = bool(len(''))\ndef reset(really):\n    global rows\n    if really:\n        rows = [0]"
+                }
+            ),
+            Edit({1: "more = rows\nx = 6\nn = 8"}),
+            Edit({1: "more = list(rows)\nx = [5]\nn = 9"}),
+            Edit({1: "pass"}),
+            Edit({2: "if not flag:\n    rows = [9]"}),
+        ),
+        replays=(1, 2, 3, 4, 5, 6, 7),
+        stop_on_error=False,
+    ),
+    Case(
+        row="49",
         name="only-true-dependants",
         cells=cells("""
 a = sum(range(10))

@@ -478,3 +478,12 @@ def test_partial_methods_and_cached_properties_are_followed() -> None:
         names,
     )
     assert {"a", "k", "helper", "z"} <= read("a.p", names).names
+
+
+def test_what_a_cell_may_bind_or_leave_alone_is_not_certain() -> None:
+    source = "a = 1\nif f:\n    b = 2\nfor c in r:\n    d = 1\ntry:\n    e = g()\nexcept OSError:\n    pass\nelse:\n    a = 2"
+    found = read(source)
+    assert found.binds == {"a", "b", "c", "d", "e"}
+    assert found.certain == {"a"}
+    both = read("if f:\n    a = 1\nelse:\n    a, b = 1, 2\nfor c in [1]:\n    d = c")
+    assert both.certain == {"a", "c", "d"}
