@@ -177,6 +177,7 @@ _PROCESS = {
     "<decimal>": "the decimal context is another",
     "<locale>": "the locale is another",
     "<umask>": "the file mode mask is another",
+    "<settings>": "settings of the interpreter, of the standard library or of the shell are others",
 }
 
 _SAY: dict[str, Callable[[Difference], Said]] = {

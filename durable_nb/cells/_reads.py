@@ -16,7 +16,7 @@ import builtins
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import (
     BuiltinFunctionType,
@@ -31,6 +31,7 @@ from typing import Any
 
 from durable_nb.cells._code import code_uses
 from durable_nb.cells._scopes import cell_uses
+from durable_nb.cells._setters import is_data, is_setter
 from durable_nb.cells._uses import FRAME_READERS, NOTHING, Chain, Killed, Uses
 
 __all__ = ["Reads", "analyse", "output_name"]
@@ -172,6 +173,8 @@ class _Reach:
             self._chain(chain, killed | more)
         for chain, more in uses.stores.items():
             self._store(chain, killed | more)
+        for chain, given, more in uses.setters:
+            self._setter(chain, given, killed | more)
         for method, kind, text, more in uses.texts:
             self._text(method, kind, text, killed | more)
 
@@ -442,6 +445,19 @@ class _Reach:
         if any(path[: len(state)] == state for state in _PROCESS_STATE):
             return
         self._set_up[".".join(path)[1:]] = None
+
+    def _setter(self, chain: Chain, given: Sequence[str], killed: Killed) -> None:
+        named = [name for name in given if name not in self._aliases]
+        if any(name in killed or is_data(self._namespace.get(name)) for name in named):
+            return
+        found = self._root(chain, killed)
+        if found is None:
+            return
+        value, path = found
+        if not path[0].startswith("@") and isinstance(value, FunctionType) and value.__module__ != MAIN:
+            path = (f"@{value.__module__}", value.__name__)
+        if path[0].startswith("@") and is_setter(path):
+            self._set_up[".".join(path)[1:] + "()"] = None
 
     # --- text that names variables -----------------------------------------------------------------------------------
 

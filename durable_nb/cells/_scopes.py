@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from durable_nb.cells import _magics
 from durable_nb.cells._flow import Flow, Scope
 from durable_nb.cells._magics import MagicCall, as_magic, interpolated, parse_body, python_body
+from durable_nb.cells._setters import looks_like_setter
 from durable_nb.cells._trees import (
     FUNCTIONS,
     arguments_of,
@@ -238,6 +239,10 @@ class _Walker(Flow, ast.NodeVisitor):
     # --- attributes, calls, text -------------------------------------------------------------------------------------
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        if not isinstance(node.ctx, ast.Load) and self.killed is not None:
+            option = _option_of_the_shell(node)
+            if option is not None:
+                self.uses.store(option, self._now())
         chain = self._chain(node)
         if chain is None:
             self.visit(node.value)
@@ -298,6 +303,14 @@ class _Walker(Flow, ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
             remember_literal(self.uses, node.value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        self.visit(node.value)
+        if isinstance(node.value, ast.Call) and self.killed is not None and as_magic(node.value) is None:
+            chain = self._chain(node.value.func)
+            if chain is not None and looks_like_setter(chain):
+                given = [*node.value.args, *(keyword.value for keyword in node.value.keywords)]
+                self.uses.setters.append((chain, tuple(filter(None, map(_root_name, given))), self._now()))
 
     def visit_Call(self, node: ast.Call) -> None:
         magic = as_magic(node)
@@ -419,3 +432,23 @@ class _Walker(Flow, ast.NodeVisitor):
         target = _magics.capture_target(call)
         if target:
             self.bind(target)
+
+
+def _root_name(node: ast.expr) -> str | None:
+    """The name at the root of an argument: `a` of `a.b[0]`."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _option_of_the_shell(node: ast.Attribute) -> Chain | None:
+    """The path of `get_ipython().a.b` where that is assigned: set-up of the shell."""
+    parts: list[str] = []
+    place: ast.expr = node
+    while isinstance(place, (ast.Attribute, ast.Subscript)):
+        if isinstance(place, ast.Attribute):
+            parts.append(place.attr)
+        place = place.value
+    if isinstance(place, ast.Call) and isinstance(place.func, ast.Name) and place.func.id == "get_ipython":
+        return ("@IPython", "get_ipython()", *reversed(parts))
+    return None

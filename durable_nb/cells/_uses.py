@@ -43,6 +43,8 @@ class Uses:
     literals: set[str] = field(default_factory=set)
     texts: list[tuple[str, str, str | None, Killed]] = field(default_factory=list)
     """Calls whose text may name variables: method, kind of argument (`text`, `name`, `computed`), the text or name."""
+    setters: list[tuple[Chain, tuple[str, ...], Killed]] = field(default_factory=list)
+    """Statements that are a call which may set something in a package: the function, and the names it is given."""
     magics: set[str] = field(default_factory=set)
     """Magics that start a program, as hints."""
 
@@ -78,6 +80,7 @@ class Uses:
         for name, uses in other.pending.items():
             self.pending.setdefault(name, []).extend(uses)
         self.texts += [(m, kind, text, killed | more) for m, kind, text, more in other.texts]
+        self.setters += [(chain, names, killed | more) for chain, names, more in other.setters]
         self.binds |= other.binds
         self.deletes |= other.deletes
         self.imports |= other.imports

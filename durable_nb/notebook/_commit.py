@@ -20,7 +20,7 @@ from durable_nb.notebook._cell import Cell, Report, magics_of
 from durable_nb.notebook._errors import error_info
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._left import left_by
-from durable_nb.notebook._process_inputs import next_warnings, process_inputs
+from durable_nb.notebook._process_inputs import chosen_by, process_inputs
 from durable_nb.notebook._records import cell_event
 from durable_nb.notebook._results import same_objects
 from durable_nb.notebook._secrets import is_secret
@@ -69,9 +69,8 @@ class Committer:
         delta = session.tracker.after(
             cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.certain, process=after
         )
-        session.book.warnings = next_warnings(
-            session.book.warnings, cell.before.process.versions, after.versions, reads.modules
-        )
+        chosen = chosen_by(delta.process, reads.modules, session.book.chosen)
+        session.book.chosen.update(chosen)
         files = session.world.ledger.wrote(observed, owner=cell.operation)
         self._follow_setups(cell, mark, delta)
         cell.wrote = tuple(delta.changed)
@@ -93,7 +92,7 @@ class Committer:
         manifest: dict[str, Any] = {
             "format": MANIFEST_FORMAT,
             "fingerprint": mark,
-            "warnings": session.book.warnings,
+            **({"chosen": chosen} if chosen else {}),
             "outputs": items if cell.options.store_output else [],
             "models": models if cell.options.store_output else {},
             "results": session.results_of(delta.changed),
@@ -118,7 +117,7 @@ class Committer:
         reached = frozenset(reads.modules).union(*(session.tracker.modules_of(name) for name in reads.names))
         inputs.update(session.world.code(reached))
         inputs.update(session.book.of_setups(reached | _shown_through(cell, items)))
-        process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.warnings)
+        process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.chosen)
         inputs.update(Input("process", key, version) for key, version in process)
         session.world.ledger.settle(
             observed, cell.foreseen, reads.literals, session.values_of(reads.names | reads.binds)

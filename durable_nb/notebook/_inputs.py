@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 
 from durable_nb.cells import ABSENT, Input, Inputs, Reads, digest, output_name
-from durable_nb.notebook._process_inputs import WARNINGS
+from durable_nb.notebook._process_inputs import CHOSEN
 from durable_nb.notebook._world import World
 from durable_nb.snapshot import ProcessState, Tracker
 
@@ -32,7 +32,8 @@ class InputBook:
         """Module to the version that the set-up cells so far have given it."""
         self.origins: dict[str, str] = {}
         """Name to the label of the cell that made it."""
-        self.warnings = "default"
+        self.chosen: dict[str, str] = {}
+        """Versions of the parts of the process's state of which only what cells chose counts."""
         """The version of the warning filters that cells have chosen so far."""
 
     def look_again(self) -> None:
@@ -92,8 +93,8 @@ class InputBook:
                 return self.world.version(kind, key)
 
     def _process_version(self, key: str) -> str:
-        if key == WARNINGS:
-            return self.warnings
+        if key in CHOSEN:
+            return self.chosen.get(key, "default")
         if self._process is None:
             self._process = ProcessState.capture()
         return self._process.versions.get(key, "default")

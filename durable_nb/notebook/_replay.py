@@ -70,7 +70,7 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
     _follow_results(session)
     for part in lost:
         session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
-    session.book.warnings = manifest["warnings"]
+    session.book.chosen.update(manifest.get("chosen", {}))
     for name in strangers(names):
         session.tracker.unbind(name)
     session.world.ledger.replayed(states_of(record.files), owner=cell.operation)

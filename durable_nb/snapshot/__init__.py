@@ -10,6 +10,7 @@ from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import blobs_needed, load, save
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
+from durable_nb.snapshot._process_python import SysPath
 from durable_nb.snapshot._scan import Problem, Scan, scan
 from durable_nb.snapshot._sign import KeyFile, Keyring, decode, encode, open_signed, seal, signature
 from durable_nb.snapshot._tracker import Before, Delta, Tracker
@@ -28,6 +29,7 @@ __all__ = [
     "Problem",
     "ProcessState",
     "Scan",
+    "SysPath",
     "Tracker",
     "Version",
     "address_of",

@@ -12,6 +12,8 @@ import signal
 import sys
 import types
 import warnings
+from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +94,24 @@ class SysPath(Part):
         return list(map(str, sys.path))
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
-        known, kept = set(before or ()), set(after)
-        first = next((place for place, entry in enumerate(after) if entry in known), len(after))
-        front = [self._relative(entry) for entry in after[:first]]
-        added = []
-        for place, entry in enumerate(after[first:], start=first):
-            if entry not in known:
-                follower = next((other for other in after[place + 1 :] if other in known), None)
-                added.append((self._relative(entry), None if follower is None else self._relative(follower)))
-        removed = [self._relative(entry) for entry in before or () if entry not in kept]
+        old = list(before or ())
+        front, added, removed = [], [], []
+        for kind, start, stop, first, last in SequenceMatcher(None, old, after, autojunk=False).get_opcodes():
+            if kind == "equal":
+                continue
+            removed += [self._relative(entry) for entry in old[start:stop]]
+            new = [self._relative(entry) for entry in after[first:last]]
+            if first == 0:
+                front = new
+            else:
+                follower = self._relative(old[stop]) if stop < len(old) else None
+                added += [(entry, follower) for entry in new]
         return {"value": packed((front, added, removed))}
+
+    @staticmethod
+    def change(entry: Mapping[str, Any]) -> Any:
+        """What a stored delta adds and takes away, without the places of this machine."""
+        return unpacked(entry["value"])
 
     def _relative(self, entry: str) -> tuple[bool, str]:
         """Whether an entry lies where the process started, and its path from there."""
@@ -115,15 +125,13 @@ class SysPath(Part):
     def write(self, value: Any) -> None:
         front, added, removed = unpacked(value)
         for stored in removed:
-            while (entry := self._absolute(stored)) in sys.path:
+            if (entry := self._absolute(stored)) in sys.path:
                 sys.path.remove(entry)
-        for stored in reversed(front):
-            if (entry := self._absolute(stored)) not in sys.path:
-                sys.path.insert(0, entry)
+        sys.path[:0] = [self._absolute(stored) for stored in front]
         for stored, follower in added:
-            entry, before = self._absolute(stored), None if follower is None else self._absolute(follower)
-            if entry not in sys.path:
-                sys.path.insert(sys.path.index(before) if before in sys.path else len(sys.path), entry)
+            before = None if follower is None else self._absolute(follower)
+            place = len(sys.path) if before not in sys.path else len(sys.path) - 1 - sys.path[::-1].index(before)
+            sys.path.insert(place, self._absolute(stored))
 
 
 class WorkingDirectory(Part):

@@ -117,11 +117,31 @@ def _shell() -> Any:
     return None if module is None else module.get_ipython()
 
 
+_LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
+
+
+def _limits() -> Any:
+    resource = _loaded("resource")
+    names = () if resource is None else [name for name in _LIMITS if hasattr(resource, f"RLIMIT_{name}")]
+    return tuple((name, resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))) for name in names)
+
+
+def _set_limits(value: Any) -> None:
+    import resource
+
+    for name, limits in value:
+        number = getattr(resource, f"RLIMIT_{name}")
+        if resource.getrlimit(number) != tuple(limits):
+            resource.setrlimit(number, limits)
+
+
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "sys.switchinterval": (sys.getswitchinterval, sys.setswitchinterval),
     "socket.defaulttimeout": (_socket_timeout, _set_socket_timeout),
     "csv.field_size_limit": (_csv_limit, _set_csv_limit),
     "csv.dialects": (_csv_dialects, _set_csv_dialects),
+    "sys.int_max_str_digits": (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    "resource.limits": (_limits, _set_limits),
     "gc": (_collector, _set_collector),
     "time.tzname": (lambda: time.tzname, _set_time_zone),
     "sklearn.config": (_sklearn, _set_sklearn),

@@ -24,6 +24,7 @@ import os
 import pathlib
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -494,7 +495,10 @@ def _of_packages() -> Iterator[tuple[str, str]]:
             "mode.chained_assignment",
             "display.width",
         )
-        yield "pandas", repr([(name, pandas.get_option(name)) for name in names])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some options are deprecated, and the notebook may have made that an error
+            options = [(name, pandas.get_option(name)) for name in names]
+        yield "pandas", repr(options)
 
 
 def _handler(found: Any) -> str:

@@ -482,8 +482,50 @@ def test_partial_methods_and_cached_properties_are_followed() -> None:
 
 def test_what_a_cell_may_bind_or_leave_alone_is_not_certain() -> None:
     source = "a = 1\nif f:\n    b = 2\nfor c in r:\n    d = 1\ntry:\n    e = g()\nexcept OSError:\n    pass\nelse:\n    a = 2"
-    found = read(source)
+    found = read(source, {})
     assert found.binds == {"a", "b", "c", "d", "e"}
     assert found.certain == {"a"}
-    both = read("if f:\n    a = 1\nelse:\n    a, b = 1, 2\nfor c in [1]:\n    d = c")
+    both = read("if f:\n    a = 1\nelse:\n    a, b = 1, 2\nfor c in [1]:\n    d = c", {})
     assert both.certain == {"a", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("import mimetypes\nmimetypes.add_type('text/x', '.x')", "mimetypes.add_type()"),
+        ("import multiprocessing as mp\nmp.set_start_method('spawn')", "multiprocessing.set_start_method()"),
+        ("import atexit\natexit.register(print)", "atexit.register()"),
+        ("import torch\ntorch.set_default_dtype(torch.float64)", "torch.set_default_dtype()"),
+        ("import jax\njax.config.update('jax_enable_x64', True)", "jax.config.update()"),
+        ("import tqdm\ntqdm.pandas()", "tqdm.pandas()"),
+        ("import nest_asyncio\nif True:\n    nest_asyncio.apply()", "nest_asyncio.apply()"),
+        ("get_ipython().config.InteractiveShell.x = 3", "IPython.get_ipython().config.InteractiveShell.x"),
+    ],
+)
+def test_a_call_that_sets_something_in_a_package_is_a_set_up(source: str, target: str) -> None:
+    assert read(source, {}).set_up == (target,)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import networkx as nx\nnx.set_node_attributes(graph, {1: 2}, 'w')",
+        "import networkx as nx\nnx.add_path(holder.graph, [1, 2])",
+        "import pandas as pd\npd.set_option('display.max_rows', 3)",
+        "import torch\nwith torch.set_grad_enabled(False):\n    y = 1",
+        "rows.add('x')",
+        "axes.set_title('x')",
+        "set('abc')",
+        "get_ipython().run_line_magic('time', 'pass')",
+    ],
+)
+def test_a_call_about_data_is_none(source: str) -> None:
+    names = {"graph": object(), "holder": object(), "rows": set(), "axes": object()}
+    assert read(source, names).set_up == ()
+
+
+def test_a_setter_that_was_imported_by_name_is_known_by_its_module() -> None:
+    import mimetypes
+
+    names = {"add_type": mimetypes.add_type}
+    assert read("add_type('text/x', '.x')", names).set_up == ("mimetypes.add_type()",)

@@ -1,0 +1,80 @@
+"""Statements that set something inside a package, told by their form: `torch.set_default_dtype(torch.float64)`.
+
+Theory. What such a call sets lies in C, in classes or in objects deep inside the package, where no comparison of
+modules finds it. So a statement that is nothing but a call of a package's own function, named as setters are and given
+nothing of the notebook's data, is taken for a set-up: its cell runs every time, as one that assigns to the package
+does. Being wrong costs such a cell its checkpoint, and says so; to overlook one would leave the package as nobody set
+it.
+`nx.set_node_attributes(graph, values)` is none: it is about the graph.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
+
+from durable_nb.cells._uses import Chain
+
+_SETTER = re.compile(
+    r"(set|enable|disable|register|unregister|install|init|initialize|use|add|configure)(_\w+|[A-Z]\w*)?"
+)
+_OF_SETTINGS = frozenset({"config", "options", "settings", "renderers", "data_transformers", "themes"})
+"""Parts of packages that hold nothing else, whatever their functions are called (`jax.config.update`)."""
+
+_PATCHES = frozenset(
+    {("nest_asyncio", "apply"), ("tqdm", "pandas"), ("holoviews", "extension"), ("panel", "extension")}
+)
+"""First and last parts of calls with other names that are known to patch or set up packages."""
+
+_COME_BACK = frozenset(
+    {
+        "IPython",
+        "csv",
+        "decimal",
+        "durable_nb",
+        "gc",
+        "locale",
+        "logging",
+        "matplotlib",
+        "numpy",
+        "os",
+        "pandas",
+        "pylab",
+    }
+    | {"random", "resource", "seaborn", "signal", "sklearn", "socket", "sys", "time", "warnings"}
+)
+"""Packages whose settings are state of the process, which checkpoints hold, or are seen by comparison."""
+
+_ATOMS = (int, float, complex, str, bytes, type(None))
+
+
+def looks_like_setter(chain: Chain) -> bool:
+    """Whether a dotted path, from its root to the function, may be one that sets something."""
+    last = chain[-1]
+    return (
+        bool(_SETTER.fullmatch(last)) or any(last == end for _, end in _PATCHES) or not _OF_SETTINGS.isdisjoint(chain)
+    )
+
+
+def is_setter(path: Chain) -> bool:
+    """The same of a path that starts with a module, `("@torch", "set_default_dtype")`."""
+    top = path[0].removeprefix("@").partition(".")[0]
+    if (top, path[-1]) in _PATCHES:
+        return True
+    if len(path) < 2 or top in _COME_BACK or not _is_installed(top):
+        return False
+    return bool(_SETTER.fullmatch(path[-1])) or not _OF_SETTINGS.isdisjoint(path[:-1])
+
+
+def is_data(value: object) -> bool:
+    """Whether an argument is what the call is about, not what it sets."""
+    return not isinstance(value, (*_ATOMS, type, ModuleType, FunctionType, BuiltinFunctionType))
+
+
+def _is_installed(top: str) -> bool:
+    """Whether a package is none of the notebook's own modules, whose state is compared."""
+    if top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is None or "-packages" in file
