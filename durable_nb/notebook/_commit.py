@@ -67,7 +67,16 @@ class Committer:
         reads = cell.reads
         assert reads is not None
         delta = session.tracker.after(
-            cell.before, session.touched(cell), fingerprint=mark, nonce=nonce, binds=reads.certain, process=after
+            cell.before,
+            session.touched(cell),
+            fingerprint=mark,
+            nonce=nonce,
+            binds=reads.certain,
+            read=None if reads.everything is not None else inputs.of("name").keys(),
+            process=after,
+        )
+        inputs.update(
+            Input("name", name, version, session.book.origins.get(name)) for name, version in delta.inherited.items()
         )
         chosen = chosen_by(delta.process, reads.modules, session.book.chosen)
         session.book.chosen.update(chosen)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from durable_nb.snapshot._bindings import result_number
 from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._kinds import ATOMS
 from durable_nb.snapshot._scan import Problem, Scan
@@ -26,6 +27,8 @@ class Version:
     """`content`, `lineage`, `dirty` (reading it forbids a checkpoint) or `missing` (no such name)."""
     producer: str = ""
     """Fingerprint of the cell that made it; empty when no cell did."""
+    base: str = ""
+    """Of a name whose group lost or won members since: the text that it had before."""
 
 
 MISSING = Version("missing", True, "missing")
@@ -116,5 +119,10 @@ def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
 
 
 def parted(old: Version, names: Collection[str]) -> Version:
-    """The version of a name whose group lost or won members while its own value stayed."""
-    return Version(digest_text("regrouped", old.text, *sorted(names)), old.exact, old.kind, old.producer)
+    """The version of a name whose group lost or won members while its own value stayed.
+
+    It depends on who is left, not on the order in which the others went. Display results do not count.
+    """
+    base = old.base or old.text
+    others = sorted(name for name in names if result_number(name) is None)
+    return Version(digest_text("regrouped", base, *others), old.exact, old.kind, old.producer, base)

@@ -57,6 +57,8 @@ class Delta:
     process: dict[str, Any]
     """Changed process state, to be stored and re-applied: see `ProcessState`."""
     tracker: Tracker = field(repr=False)
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    """Names in it that the cell neither bound nor is known to have looked at, and their versions before: inputs."""
 
     @property
     def storable(self) -> bool:
@@ -167,6 +169,7 @@ class Tracker:
         fingerprint: str,
         nonce: str | None = None,
         binds: Iterable[str] = (),
+        read: Collection[str] | None = None,
         process: ProcessState | None = None,
     ) -> Delta:
         """What the cell did. Call right after it ran.
@@ -178,8 +181,10 @@ class Tracker:
             nonce: makes lineage versions of storable values unique: the cell was run again on purpose.
             binds: names that the cell has certainly assigned; they are part of the delta even if bound to the same
                 object as before.
+            read: names that the cell may have looked at, whose versions are its inputs; None for all.
             process: the process's state after the cell, when it is known already.
         """
+        then = dict(self._groups), dict(self._versions)
         bindings = self._settled()
         self.definitions.note(bindings.values())
         rebound = moved(self._marks_then(before), bindings)
@@ -187,6 +192,8 @@ class Tracker:
         again = [name for name in binds if name in bindings]
         looked_at = {*touched, *rebound}
         look = [name for name in bindings if name in looked_at]
+        if read is not None:
+            self._part([*rebound, *deleted], read)
         changed = self._regroup(bindings, look, {*rebound}, deleted, before.states)
         for name in again:
             if self._groups[name] not in changed:
@@ -194,13 +201,25 @@ class Tracker:
         for name in deleted:
             self._promises.forget_place(name)
         self._dirty.difference_update(rebound, again, deleted)
+        fresh = {*rebound, *again}
+        inherited = {} if read is None else _inherited(changed, before.marks.keys() - fresh, read, *then)
         versions: dict[str, Version] = {}
         for group in changed:
             versions |= self._new_versions(group, fingerprint, nonce)
         self._marks = self._mark(bindings, rebound if self._marks is before.marks else None)
         problems = tuple(problem for group in changed for problem in group.problems)
         differs = ProcessState.diff(before.process, self._capture() if process is None else process)
-        return Delta(versions, deleted, changed, problems, differs, self)
+        return Delta(versions, deleted, changed, problems, differs, self, inherited)
+
+    def _part(self, gone: Iterable[str], read: Collection[str]) -> None:
+        """Names that the cell bound anew leave those groups that it did not look into.
+
+        What is left of such a group is what it was: no part of what the cell did, and of no interest to its replay.
+        """
+        for name in gone:
+            group = self._groups.get(name)
+            if group is not None and not any(other in read for other in group.names):
+                self._leave(name)
 
     def left_alone(self, before: Before, names: Iterable[str]) -> list[str]:
         """Those of the names that are still bound to the object that they had before the cell."""
@@ -398,7 +417,7 @@ class Tracker:
             for other in rest:
                 old = self._versions.get(other)
                 self._groups[other] = smaller
-                if old is not None and len(rest) + 1 == len(group.names):
+                if old is not None and len(rest) + 1 == len(group.names) and result_number(name) is None:
                     self._versions[other] = parted(old, rest)
 
     # --- passes ------------------------------------------------------------------------------------------------
@@ -421,8 +440,19 @@ class Tracker:
         return group
 
     def _pass_over(self, group: Group, *, hashing: bool) -> None:
-        """Scan a group; when it turns out to share objects with others, they become one."""
+        """Scan a group; when it turns out to share objects with others, they become one.
+
+        One that another name has left may fall into parts. These keep their versions, which speak of what was left.
+        """
         found = self._scan(group.names, hashing=hashing)
+        if len(group.names) > 1:
+            parts = list(self._components(self.bindings(), [group.names], [found]))
+            if len(parts) > 1:
+                for members, _ in parts:
+                    part = Group(members)
+                    self._groups.update(dict.fromkeys(members, part))
+                    self._pass_over(part, hashing=hashing)
+                return
         group.scan = found
         others = {id(other): other for other in self._linked_groups(found) if other is not group}
         if not others:
@@ -650,6 +680,30 @@ class Tracker:
         states = dict.fromkeys(group.names, (group.names, old))
         for changed in self._regroup(self.bindings(), group.names, set(), (), states):
             self._new_versions(changed, None, None)
+
+
+def _inherited(
+    changed: Iterable[Group],
+    old: Collection[str],
+    read: Collection[str],
+    groups: Mapping[str, Group],
+    versions: Mapping[str, Version],
+) -> dict[str, str]:
+    """What a cell passes on without having bound it or looked at it, and the versions that this had before.
+
+    Args:
+        changed: the groups that changed.
+        old: names that the cell found, and has not bound anew.
+        read: names that it may have looked at; a group that holds one of them is known by it.
+        groups, versions: as they were before.
+    """
+    found = {}
+    for name in (name for group in changed for name in group.names if name in old):
+        known = groups[name].names if name in groups else (name,)
+        if not any(other in read for other in known):
+            version = versions.get(name)
+            found[name] = secrets.token_hex(16) if version is None else version.text
+    return found
 
 
 def _with_spent(names: tuple[str, ...], found: Scan, streams: set[str]) -> Scan:

@@ -126,7 +126,6 @@ WAYS: tuple[tuple[str, str, str, str], ...] = (
     ("builtins", "import builtins", "builtins.level = K", "level"),
     ("int-digits", "import sys", "sys.set_int_max_str_digits(100K)", "sys.get_int_max_str_digits()"),
     ("argv", "import sys", "sys.argv = ['a','K']", "sys.argv"),
-    ("putenv", "import os", "os.putenv('LEVEL','K')", "__import__('subprocess').getoutput('echo $LEVEL')"),
     ("attribute-of-sys", "import faulthandler", "import sys; sys.ps9 = K", "sys.ps9"),
     (
         "virtual-subclass",

