@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import enum
 import functools
+import importlib
 import linecache
 import sys
 import types
@@ -45,18 +46,32 @@ _UNDIGESTED = frozenset(
     }
 )
 
+_ABSENT: set[str] = set()
+"""Homes that classes name and that cannot be imported."""
+
 
 def importable(value: Any) -> bool:
     """True when importing a module and looking up a name gives this very class or function in a new process."""
     module = getattr(value, "__module__", None)
     if module is None or module == "__main__":
         return _builtin_name(value)
-    holder: Any = sys.modules.get(module)
+    holder: Any = sys.modules.get(module) or _loaded_now(module)
     if holder is None:
         return False
     for part in getattr(value, "__qualname__", "").split("."):
         holder = getattr(holder, part, None)
     return holder is value or _builtin_name(value)
+
+
+def _loaded_now(module: str) -> Any:
+    """A module of a loaded package that a class names as its home before anybody imported it: `numpy.rec`."""
+    if module in _ABSENT or module.partition(".")[0] not in sys.modules:
+        return None
+    try:
+        return importlib.import_module(module)
+    except Exception:  # noqa: BLE001 - whatever the package raises, the name leads nowhere
+        _ABSENT.add(module)
+        return None
 
 
 def _builtin_name(value: Any) -> bool:

@@ -241,6 +241,8 @@ def _reduce_array_subclass(self: GroupPickler, value: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
     if full_name(type(value)) == "numpy.matrix" or _is_plain_subclass(type(value)):
         base = numpy.ndarray.view(value, numpy.ndarray)
+        # The value is what uses the memory: the plain view of it is gone when the pass ends.
+        self.owners.setdefault(id(_memory.owner_of(value)), set()).add(id(value))
         return _rebuild.subclass_array, (base, type(value), dict(getattr(value, "__dict__", {})))
     owner = _memory.owner_of(value)
     if owner is not value:

@@ -427,6 +427,39 @@ print(big.sum(), big[3, 1])
     ),
     Case(
         row="5",
+        name="views-of-array-subclasses",
+        cells=cells("""
+import numpy as np
+class Signal(np.ndarray):
+    pass
+---
+u = np.arange(6.).reshape(2, 3)
+r = {'u': u.view(Signal)}
+s = r['u'][1:].view(Signal)
+plain = s.view(np.ndarray)
+rec = np.zeros(3, dtype=[('a', 'f8'), ('b', 'i4')]).view(np.recarray)
+column = rec.a
+---
+big = np.zeros(100_000).view(Signal)
+part = big[500:510]
+---
+u[0, 0] = 7
+part[0] = 3
+column[1] = 2
+---
+print(r, s, big[499:502], rec)
+"""),
+        probes=(
+            "plain.__setitem__((0, 1), 9.); u, r, s",
+            "rec['a'].__setitem__(2, 5.); column",
+            "part += 1; big.sum()",
+        ),
+        edits=(Edit({3: "u[1, 1] = 5\npart[2] = 3"}),),
+        needs=("numpy",),
+        replays=(1, 2, 3, 4),
+    ),
+    Case(
+        row="5",
         name="large-array-only-read",
         cells=cells("""
 import numpy as np
