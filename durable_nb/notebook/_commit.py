@@ -24,7 +24,7 @@ from durable_nb.notebook._process_inputs import chosen_by, process_inputs
 from durable_nb.notebook._records import cell_event
 from durable_nb.notebook._results import same_objects
 from durable_nb.notebook._secrets import is_secret
-from durable_nb.snapshot import Delta, ProcessState, save, settle_generators
+from durable_nb.snapshot import Delta, ProcessState, save, settle_starts
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
@@ -90,7 +90,7 @@ class Committer:
             report.status = "not_durable"
             return report
         if cell.declared:
-            settle_generators(cell.before.process)
+            settle_starts(cell.before.process)
             report.status = "declared"
             return report
         if cell.dirty:

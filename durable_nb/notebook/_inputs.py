@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from durable_nb.cells import ABSENT, Input, Inputs, Reads, digest, output_name
 from durable_nb.notebook._process_inputs import CHOSEN
 from durable_nb.notebook._world import World
-from durable_nb.snapshot import ProcessState, Tracker
+from durable_nb.snapshot import COUNTERS, ProcessState, Tracker
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -37,8 +37,9 @@ class InputBook:
         """The version of the warning filters that cells have chosen so far."""
 
     def look_again(self) -> None:
-        """Forget the process's state: something ran since it was read."""
+        """Forget the process's state: something ran since it was read. Modules that are new came with no cell."""
         self._process = None
+        COUNTERS.begin()
 
     def of_source(self, canonical: str) -> Inputs:
         """The inputs that are the cell itself."""

@@ -1,7 +1,7 @@
 """Which parts of the process's state a cell depended on.
 
-A generator is an input of a cell that moved it. An option is one of a cell that can reach the package whose option it
-is; the settings of the interpreter and the shell are everybody's.
+A generator, and a number that a package counts, is an input of a cell that moved it. An option is one of a cell that
+can reach the package whose option it is; the settings of the interpreter and the shell are everybody's.
 
 Warning filters and the import path are special: they hold what the process, its folders and its packages put there, at
 whatever moment. Their versions speak of what cells *chose* only, as a chain of changes in their order. Importing a
@@ -16,7 +16,8 @@ from typing import Any
 from durable_nb.cells import digest
 from durable_nb.snapshot import SysPath
 
-GENERATORS = ("<random>", "<numpy.random>", "<torch.rng>")
+MOVED = ("<random>", "<numpy.random>", "<torch.rng>", "<counters>")
+"""Generators, and the numbers that packages count: inputs of the cells that move them."""
 WARNINGS = "<warnings>"
 SYS_PATH = "<sys.path>"
 CHOSEN = (WARNINGS, SYS_PATH)
@@ -50,7 +51,7 @@ def process_inputs(
         chosen: the versions of what cells chose.
     """
     tops = {name.partition(".")[0] for name in reached}
-    for key in GENERATORS:
+    for key in MOVED:
         if before.get(key) != after.get(key):
             yield key, before.get(key, "unseeded")
     for key, packages in _OPTIONS.items():

@@ -27,6 +27,7 @@ from durable_nb.cells import (
     watch_imports,
 )
 from durable_nb.exceptions import StoreError
+from durable_nb.snapshot import COUNTERS
 
 FileRecord = dict[str, Any]
 """`states`: the files a cell left, as `FileState` rows; `blobs`: key to the address of its bytes, for small ones."""
@@ -84,7 +85,8 @@ class World:
             if isinstance(module, ModuleType):
                 now = module_state(module, local=name in local)
                 top = name.partition(".")[0]
-                found += [f"{name}.{key}" for key in changed(states[name], now, package="" if name in local else top)]
+                keys = changed(states[name], now, package="" if name in local else top)
+                found += [f"{name}.{key}" for key in keys if not COUNTERS.is_one(name, key)]
         self._fresh.clear()
         return found
 

@@ -4,18 +4,20 @@ from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rul
 from durable_nb.snapshot._bindings import EARLIER, earlier_number, result_number
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
 from durable_nb.snapshot._check import check_round_trip
+from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import blobs_needed, load, save
-from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_generators
+from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_starts
 from durable_nb.snapshot._process_python import SysPath
 from durable_nb.snapshot._scan import Problem, Scan, scan
 from durable_nb.snapshot._sign import KeyFile, Keyring, decode, encode, open_signed, seal, signature
 from durable_nb.snapshot._tracker import Before, Delta, Tracker
 
 __all__ = [
+    "COUNTERS",
     "EARLIER",
     "Before",
     "Definitions",
@@ -49,6 +51,6 @@ __all__ = [
     "save",
     "scan",
     "seal",
-    "settle_generators",
+    "settle_starts",
     "signature",
 ]

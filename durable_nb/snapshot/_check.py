@@ -29,7 +29,7 @@ from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._digest_rules import slots_of
 from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type
 from durable_nb.snapshot._pickle import PROTOCOL, REGISTERED, GroupPickler
-from durable_nb.snapshot._scan import Problem, quiet_warnings
+from durable_nb.snapshot._scan import Problem, unnoticed
 from durable_nb.snapshot._unpickle import GroupUnpickler
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check_round_trip(group: Group, tracker: Tracker) -> list[Problem]:
     spared = frozenset(kind for kind in owned if kind not in fresh)
     values = [(name, tracker.value(name)) for name in group.names]
     try:
-        with quiet_warnings():
+        with unnoticed():
             try:
                 _compare_all(values, group, tracker, spared)
             except RecursionError:

@@ -29,7 +29,7 @@ from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._pickle import GroupPickler
 from durable_nb.snapshot._process import ProcessState
 from durable_nb.snapshot._promises import Promise
-from durable_nb.snapshot._scan import Problem, quiet_warnings
+from durable_nb.snapshot._scan import Problem, unnoticed
 from durable_nb.snapshot._tracker import Delta, Tracker
 from durable_nb.snapshot._unpickle import GroupUnpickler
 
@@ -125,7 +125,7 @@ def _save_group(
         problems = check_round_trip(group, tracker)
     if not problems:
         try:
-            with quiet_warnings():
+            with unnoticed():
                 _write_group(group, tracker, writer, definitions, sources, entry)
         except (StoreError, MemoryError, OSError):
             raise
@@ -298,7 +298,7 @@ def load(
 def _quietly(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Load without warnings: a later cell may have chosen to have them as errors."""
     try:
-        with quiet_warnings():
+        with unnoticed():
             return make()
     except Warning:
         with warnings.catch_warnings():

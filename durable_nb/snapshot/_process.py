@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._process_part import Part, packed, unpacked
 from durable_nb.snapshot._process_python import (
     Decimal,
@@ -35,7 +36,7 @@ from durable_nb.snapshot._process_python import (
 )
 from durable_nb.snapshot._process_settings import Backend, Interactive, Registered, Settings
 
-__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_generators"]
+__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +312,16 @@ PARTS: Sequence[Part] = (
     Registered(),
     Backend(),
     Interactive(),
+    COUNTERS,
 )
 
 
-def settle_generators(before: ProcessState) -> None:
-    """Generators that were unseeded before still are: what moved them was an import, which is run in every process."""
+def settle_starts(before: ProcessState) -> None:
+    """What imports did is where generators and counters start: imports are run in every process.
+
+    Generators that were unseeded before still are.
+    """
+    COUNTERS.note_start()
     for part in PARTS:
         if isinstance(part, _Generator) and before.versions.get(part.name) == "unseeded":
             part.note_start()

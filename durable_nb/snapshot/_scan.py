@@ -17,6 +17,7 @@ import xxhash
 from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot import _digest
 from durable_nb.snapshot._buffers import address_of_memory
+from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._kinds import Kind
@@ -153,12 +154,16 @@ class _Scanner:
 
 
 @contextlib.contextmanager
-def quiet_warnings() -> Iterator[None]:
-    """Warnings that reducers give are not the user's; the filters stay untouched, since changing them shows."""
+def unnoticed() -> Iterator[None]:
+    """What reducers and loaders warn of and count is not the user's.
+
+    The warning filters stay untouched, since changing them shows.
+    """
     shown = warnings.showwarning
     warnings.showwarning = lambda *args, **kwargs: None
     try:
-        yield
+        with COUNTERS.kept():
+            yield
     finally:
         warnings.showwarning = shown
 
@@ -190,7 +195,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
     weak: dict[str, list[int]] = {}
     holders: dict[str, dict[int, Any]] = {}
     weak_targets: dict[int, Any] = {}
-    with quiet_warnings():
+    with unnoticed():
         for name, value in pairs:
             scanner.dump(name, value)
             reached[name], shadowed[name], lent[name] = set(pickler.seen), set(pickler.shadowed), set(pickler.lent)
@@ -298,7 +303,7 @@ def _state_beside(place: str, value: Any, definitions: Definitions) -> str:
     """The content of what is not stored with the group, by a pass of its own: it makes no problem of the group's."""
     writer = _HashWriter(on=True)
     pickler = GroupPickler(writer, definitions, buffer_callback=None, modules=False)
-    with quiet_warnings():
+    with unnoticed():
         try:
             pickler.dump(value)
         except MemoryError:

@@ -4,6 +4,33 @@ from __future__ import annotations
 
 from tests.fidelity.case import Case, Edit, cells
 
+COUNTING = """
+import itertools
+from collections import namedtuple
+class System:
+    _count = 0
+    ids = itertools.count(100)
+    def __init__(self):
+        self.name = f"sys{System._count}"
+        self.id = next(System.ids)
+        System._count += 1
+    def __repr__(self):
+        return f"{self.name}/{self.id}/{total}"
+    def __reduce__(self):
+        return _again, (self.name, self.id)
+def _again(name, id):
+    made = System()
+    made.name, made.id = name, id
+    return made
+total = 0
+_next = itertools.count().__next__
+def more():
+    global total
+    total += 1
+    return _next()
+"""
+"""An installed package that numbers what it makes."""
+
 CASES = (
     # --- 26: random generators ------------------------------------------------------------------------------------------
     Case(
@@ -666,6 +693,50 @@ print(t, string.Template.flag)
         ),
     ),
     # --- 32: session magics ---------------------------------------------------------------------------------------------
+    Case(
+        row="31",
+        name="numbers-that-a-package-counts",
+        cells=cells("""
+import sys
+sys.path.insert(0, 'lib/site-packages')
+import countlib
+---
+a = countlib.System()
+---
+b = countlib.System(); c = countlib.System()
+---
+d = countlib.more()
+---
+x = 1
+---
+e = countlib.System(); f = countlib.more()
+print(e, f)
+"""),
+        files={"lib/site-packages/countlib.py": COUNTING},
+        probes=("countlib.System(), countlib.more(), a, b, c, d",),
+        edits=(Edit({4: "x = countlib.System()"}), Edit({1: "a = 1"})),
+        replays=(1, 2, 3, 4, 5),
+    ),
+    Case(
+        row="31",
+        name="numbers-of-a-package-that-the-same-cell-imports",
+        cells=cells("""
+import sys
+sys.path.insert(0, 'lib/site-packages')
+---
+import countlib
+a = countlib.System()
+---
+b = countlib.System(); c = countlib.more()
+---
+e = countlib.System(); f = countlib.more()
+print(e, f)
+"""),
+        files={"lib/site-packages/countlib.py": COUNTING},
+        probes=("countlib.System(), countlib.more(), b, c",),
+        edits=(Edit({1: "import countlib"}), Edit({1: "import countlib\na = b = 1"})),
+        replays=(1, 2, 3),
+    ),
     Case(
         row="32",
         name="session-magics",

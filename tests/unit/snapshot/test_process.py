@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from durable_nb.snapshot import ProcessState, looks_secret, note_starts, settle_generators
+from durable_nb.snapshot import ProcessState, looks_secret, note_starts, settle_starts
 
 
 @pytest.fixture(autouse=True)
@@ -149,12 +149,12 @@ def test_matplotlib_options_are_put_back() -> None:
 def test_draws_of_an_import_leave_a_generator_unseeded() -> None:
     before = ProcessState.capture()
     random.getrandbits(24)
-    settle_generators(before)
+    settle_starts(before)
     assert ProcessState.capture().versions["<random>"] == "unseeded"
     random.seed(1)
     before = ProcessState.capture()
     random.random()
-    settle_generators(before)
+    settle_starts(before)
     assert ProcessState.capture().versions["<random>"] != "unseeded"
 
 
