@@ -19,6 +19,9 @@ from durable_nb.cells._uses import Chain
 _SETTER = re.compile(
     r"(set|enable|disable|register|unregister|install|init|initialize|use|add|configure)(_\w+|[A-Z]\w*)?"
 )
+_PATCH = re.compile(r"_*(un)?(monkey_?)?patch(_\w+)?")
+"""Functions that replace parts of packages, other ones as well: no package keeps that among its settings."""
+
 _OF_SETTINGS = frozenset({"config", "options", "settings", "renderers", "data_transformers", "themes"})
 """Parts of packages that hold nothing else, whatever their functions are called (`jax.config.update`)."""
 
@@ -53,14 +56,16 @@ def looks_like_setter(chain: Chain) -> bool:
     """Whether a dotted path, from its root to the function, may be one that sets something."""
     last = chain[-1]
     return (
-        bool(_SETTER.fullmatch(last)) or any(last == end for _, end in _PATCHES) or not _OF_SETTINGS.isdisjoint(chain)
+        bool(_SETTER.fullmatch(last) or _PATCH.fullmatch(last))
+        or any(last == end for _, end in _PATCHES)
+        or not _OF_SETTINGS.isdisjoint(chain)
     )
 
 
 def is_setter(path: Chain) -> bool:
     """The same of a path that starts with a module, `("@torch", "set_default_dtype")`."""
     top = path[0].removeprefix("@").partition(".")[0]
-    if (top, path[-1]) in _PATCHES:
+    if (top, path[-1]) in _PATCHES or (len(path) > 1 and _PATCH.fullmatch(path[-1])):
         return True
     if len(path) < 2 or top in _COME_BACK or not _is_installed(top):
         return False

@@ -57,6 +57,10 @@ def dress_function(made: FunctionType, state: Mapping[str, Any]) -> None:
         made.__type_params__ = state["type_params"]  # type: ignore[attr-defined]
 
 
+def dress_instance(made: Any, state: Mapping[str, Any]) -> None:
+    made.__dict__.update(state)
+
+
 def cached(function: Callable[..., Any], maxsize: int | None, typed: bool, attributes: dict[str, Any]) -> Any:
     """An `lru_cache` around the function, cold."""
     made = functools.lru_cache(maxsize=maxsize, typed=typed)(function)

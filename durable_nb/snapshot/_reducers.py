@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array as arrays
 import ast
+import copyreg
 import ctypes
 import functools
 import gc
@@ -369,6 +370,12 @@ def copy_on_write() -> bool:
     return pandas.get_option("mode.copy_on_write") is True
 
 
+def _reduce_bunch(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
+    """Its own `__setstate__` drops the attributes, for the sake of pickles older than scikit-learn 0.16."""
+    entries = iter(dict.items(value))
+    return copyreg.__newobj__, (type(value),), dict(vars(value)), None, entries, _rebuild.dress_instance  # type: ignore[attr-defined]
+
+
 def _reduce_count(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
     """Where a counter stands shows in its repr, without using it."""
     try:
@@ -412,6 +419,7 @@ NAMED_RULES: dict[str, Rule] = {
     "matplotlib.figure.Figure": _reduce_figure,
     "PIL.Image.Image": _reduce_image,
     "plotly.basedatatypes.BaseFigure": _reduce_plotly,
+    "sklearn.utils._bunch.Bunch": _reduce_bunch,
     "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,
 }

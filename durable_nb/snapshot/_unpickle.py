@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import sys
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_nb.snapshot import _rebuild
+from durable_nb.snapshot._importing import imported
 from durable_nb.snapshot._pickle import REGISTERED
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class GroupUnpickler(pickle.Unpickler):
         if module == _rebuild.__name__ and name == _rebuild.code.__name__:
             # No bound method: the memo would hold it, and so itself, with all that was loaded.
             return partial(_noted_code, self._tracker.on_code) if self._tracker.on_code is not None else _rebuild.code
+        imported(module)
         return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
@@ -49,12 +50,12 @@ class GroupUnpickler(pickle.Unpickler):
         if kind == "g":
             return self._tracker.namespace
         if kind == "m":
-            return importlib.import_module(rest)
+            return imported(rest)
         if kind == "q":
             module, _, attribute = rest.partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return getattr(imported(module), attribute)
         if kind == "n":
-            return importlib.import_module(rest).__dict__
+            return imported(rest).__dict__
         if kind == "a":
             name, _, attribute = rest.partition(":")
             attribute, _, part = attribute.partition(".")

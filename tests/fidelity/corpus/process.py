@@ -636,6 +636,27 @@ print(b.size, isinstance(b, Box))
     ),
     # --- 31: modules as state -------------------------------------------------------------------------------------------
     Case(
+        row="29",
+        name="modules-that-import-each-other",
+        cells=cells("""
+import sys
+sys.path.insert(0, 'lib/site-packages')
+---
+from ring.door import Core
+x = Core()
+---
+y = Core, x
+print(type(x).__module__)
+"""),
+        files={
+            "lib/site-packages/ring/__init__.py": "",
+            "lib/site-packages/ring/door.py": "from ring.core import Core\n",
+            "lib/site-packages/ring/core.py": "import ring.door\nclass Core:\n    pass\n",
+        },
+        probes=("type(x) is Core, y[0] is Core, y[1] is x",),
+        replays=(1, 2),
+    ),
+    Case(
         row="31",
         name="module-attribute-as-state",
         cells=cells("""

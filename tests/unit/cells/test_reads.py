@@ -499,6 +499,8 @@ def test_what_a_cell_may_bind_or_leave_alone_is_not_certain() -> None:
         ("import jax\njax.config.update('jax_enable_x64', True)", "jax.config.update()"),
         ("import tqdm\ntqdm.pandas()", "tqdm.pandas()"),
         ("import nest_asyncio\nif True:\n    nest_asyncio.apply()", "nest_asyncio.apply()"),
+        ("import seaborn as sns\nsns.palettes._patch_colormap_display()", "seaborn.palettes._patch_colormap_display()"),
+        ("import sklearnex\nsklearnex.patch_sklearn()", "sklearnex.patch_sklearn()"),
         ("get_ipython().config.InteractiveShell.x = 3", "IPython.get_ipython().config.InteractiveShell.x"),
     ],
 )
