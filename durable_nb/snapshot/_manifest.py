@@ -26,7 +26,7 @@ from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._groups import Group, Version
-from durable_nb.snapshot._pickle import GroupPickler
+from durable_nb.snapshot._pickle import PROTOCOL, GroupPickler
 from durable_nb.snapshot._process import ProcessState
 from durable_nb.snapshot._promises import Promise
 from durable_nb.snapshot._scan import Problem, unnoticed
@@ -150,6 +150,8 @@ def _write_group(
 ) -> None:
     scan = group.scan
     assert scan is not None
+    if scan.plain is not None:
+        return _write_plain(tracker.value(group.names[0]), writer, entry)
     file, buffers = _Parts(), _buffers.Collector(IN_BAND_BELOW)
     pickler = GroupPickler(file, tracker.definitions, buffer_callback=buffers.take, shared=scan.shared, strict=True)
     segments = []
@@ -164,6 +166,18 @@ def _write_group(
         segments.append(writer.keep(*file.take()))
     _finish_group(pickler, buffers, segments, group, tracker, writer, definitions, sources, entry)
     return None
+
+
+def _write_plain(value: Any, writer: _Writer, entry: dict[str, Any]) -> None:
+    file = _Parts()
+    try:
+        pickle.Pickler(file, PROTOCOL).dump(value)
+    except RecursionError:
+        file = _Parts()
+        deeply(lambda: pickle.Pickler(file, PROTOCOL).dump(value))
+    entry["segments"] = [writer.keep(*file.take())]
+    entry["data"] = []
+    entry["buffers"] = []
 
 
 def _write_deep(

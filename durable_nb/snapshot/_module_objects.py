@@ -59,5 +59,9 @@ class ModuleObjects:
         module = sys.modules.get(place[0])
         return place if module is not None and vars(module).get(place[1]) is value else None
 
+    def holds_one_of(self, ids: frozenset[int]) -> bool:
+        """Whether one of these objects may be a module's."""
+        return not ids.isdisjoint(self._found)
+
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -15,11 +15,12 @@ from typing import Any
 import xxhash
 
 from durable_nb.settings import is_listed_secret
-from durable_nb.snapshot import _digest
+from durable_nb.snapshot import _digest, _plain
 from durable_nb.snapshot._buffers import address_of_memory
 from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
+from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._kinds import Kind
 from durable_nb.snapshot._paths import find_path
 from durable_nb.snapshot._pickle import GroupPickler
@@ -88,6 +89,8 @@ class Scan:
     """States of the objects of local modules that the group refers to, by place."""
     chunks: dict[tuple[int, int], list[bytes]] = field(default_factory=dict)
     """Of large memory, the digests of each 1 MiB; valid only right after the scan."""
+    plain: str | None = None
+    """The digest of the content of a large tree of plain data (empty when only identities were collected)."""
 
     @property
     def storable(self) -> bool:
@@ -176,11 +179,35 @@ def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing:
         definitions: of the notebook.
         hashing: False collects identities only, and costs nothing per byte of arrays.
     """
+    found = _scan_plain(*pairs[0], definitions, hashing) if len(pairs) == 1 else None
+    if found is not None:
+        return found
     try:
         return _scan(pairs, definitions, hashing, deep=False)
     except RecursionError:
         # From the start, with a new memo: where an ordinary stack ends depends on who calls.
         return deeply(lambda: _scan(pairs, definitions, hashing, deep=True))
+
+
+def _scan_plain(name: str, value: Any, definitions: Definitions, hashing: bool) -> Scan | None:
+    """The same of plain data, without a question about each object; None when the value is something else."""
+    if is_listed_secret(name):
+        return None
+    tree = _plain.tree(value)
+    if tree is None or definitions.module_objects.holds_one_of(tree.mutables):
+        return None
+    content = _plain.digest(value) if hashing else ("", 0)
+    if content is None:
+        return None
+    return Scan(
+        names=(name,),
+        state=digest_text("plain", name, content[0]) if hashing else None,
+        mutables={name: tree.mutables},
+        shadowed={name: frozenset()},
+        shared=frozenset(),
+        nbytes=content[1],
+        plain=content[0],
+    )
 
 
 def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: bool, *, deep: bool) -> Scan:

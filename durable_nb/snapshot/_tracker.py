@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from durable_nb.snapshot import _plain
 from durable_nb.snapshot._bindings import Bindings, result_number
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
@@ -637,9 +638,7 @@ class Tracker:
         if found.storable:
             named = sorted(name for name in group.names if result_number(name) is None) or sorted(group.names)
             pairs = [(name if result_number(name) is None else "Out", self.value(name)) for name in named]
-            content = content_digest(
-                pairs, refer=self.definitions.refer_with_state, shared=found.shared, known=dict(found.known)
-            )
+            content = self._content(pairs, found)
         found.known.clear()
         versions = {name: self._version_of(name, found, content, fingerprint, nonce) for name in group.names}
         if fingerprint is None:
@@ -650,6 +649,15 @@ class Tracker:
                     versions[name] = old
         self._versions |= versions
         return versions
+
+    def _content(self, pairs: list[tuple[str, Any]], found: Scan) -> str | None:
+        """The digest of a group's content; None when that is not canonical."""
+        if found.plain is None:
+            refer = self.definitions.refer_with_state
+            return content_digest(pairs, refer=refer, shared=found.shared, known=dict(found.known))
+        ((name, value),) = pairs
+        content = found.plain or (_plain.digest(value) or ("",))[0]
+        return digest_text("plain", name, content) if content else None
 
     def _version_of(
         self, name: str, found: Scan, content: str | None, fingerprint: str | None, nonce: str | None

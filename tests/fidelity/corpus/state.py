@@ -240,6 +240,41 @@ print(acc.log)
     ),
     # --- 4: through what the cell does not name -------------------------------------------------------------------------
     Case(
+        row="3",
+        name="much-plain-data",
+        cells=cells("""
+rows = [{'id': i, 'tags': [i, 'x']} for i in range(3000)]
+---
+first = rows[0]
+---
+first['tags'].append(5)
+---
+rows.append({'id': -1, 'tags': []})
+---
+others = list(rows)
+---
+rows[7]['tags'] = others[8]['tags']
+---
+lonely = {n: [n, float(n)] for n in range(5000)}
+---
+lonely[3].append(True)
+---
+print(sum(len(row['tags']) for row in rows), first, others[7], len(lonely), lonely[3])
+"""),
+        probes=(
+            "first['tags'].append(6); rows[0], others[0]",
+            "rows[8]['tags'].append('y'); rows[7], others[7]",
+            "lonely[2].append(1); lonely[2], list(lonely)[:3]",
+        ),
+        edits=(
+            Edit({2: "first['tags'].append('five')"}),
+            Edit({3: "pass"}),
+            Edit({5: "pass"}),
+            Edit({7: "lonely[3].append(1)"}),
+        ),
+        replays=(0, 1, 2, 3, 4, 5, 6, 7, 8),
+    ),
+    Case(
         row="4",
         name="through-a-container",
         cells=cells("""
