@@ -12,16 +12,19 @@ did. A counter that only imports have moved is at its start, which every process
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import itertools
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dis import EXTENDED_ARG, opmap
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from durable_nb.snapshot._digest import digest_text
+from durable_nb.snapshot._kinds import ATOMS
 from durable_nb.snapshot._process_part import Part
 
 _STORES = (opmap["STORE_GLOBAL"], opmap["STORE_ATTR"])
@@ -51,6 +54,7 @@ class Counters(Part):
         self._modules = 0
         self._holders: dict[Place, Any] = {}
         self._start: dict[Place, int] = {}
+        self._ledgers: dict[Place, defaultdict[Any, Any]] = {}
         self._fresh: set[Place] = set()
         """Places that came with the modules which the last cell imported."""
         self._last: tuple[Any, str] = ((), self.absent)
@@ -61,6 +65,7 @@ class Counters(Part):
         """The numbers by place; None while no package counts."""
         self._notice()
         found = {place: now for place, holder in self._holders.items() if (now := _value(holder, place[2])) is not None}
+        found.update((place, _total(ledger)) for place, ledger in self._ledgers.items())
         return found or None
 
     def version(self, value: Any) -> str:
@@ -71,7 +76,13 @@ class Counters(Part):
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         old = before or {}
-        return {"value": [[*place, now] for place, now in after.items() if old.get(place) != now]}
+        changed = {place: now for place, now in after.items() if old.get(place) != now}
+        for place in self._ledgers:
+            if changed.get(place):
+                return {
+                    "again": f"{_dotted(place)} counts for an object, which no checkpoint holds: the cell runs again"
+                }
+        return {"value": [[*place, now] for place, now in changed.items() if place not in self._ledgers]}
 
     def write(self, value: Any) -> None:
         for module, owner, attribute, number in value:
@@ -85,7 +96,8 @@ class Counters(Part):
     def reset(self) -> None:
         """Back to what the imports made."""
         for place, number in self._start.items():
-            _set(self._holders[place], place[2], number)
+            if place in self._holders:
+                _set(self._holders[place], place[2], number)
 
     # --- where they begin ------------------------------------------------------------------------------------------
 
@@ -107,13 +119,23 @@ class Counters(Part):
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """What runs inside is not the notebook's: loading a value may make objects, which count."""
-        before = self.read() or {}
+        before = {place: now for place, now in (self.read() or {}).items() if place in self._holders}
         try:
             yield
         finally:
             for place, number in before.items():
                 if _value(self._holders[place], place[2]) != number:
                     _set(self._holders[place], place[2], number)
+
+    def counted_for(self) -> dict[int, tuple[Any, str]]:
+        """Objects for each of which a package counts by itself (Mesa: the agents of each model), by id, and where."""
+        self._notice()
+        return {
+            id(key): (key, _dotted(place))
+            for place, ledger in self._ledgers.items()
+            for key in list(ledger)
+            if type(key) not in ATOMS
+        }
 
     def _notice(self) -> None:
         if len(sys.modules) == self._modules:
@@ -122,13 +144,18 @@ class Counters(Part):
             if name not in self._known:
                 self._known.add(name)
                 if name.partition(".")[0] not in _OWN and isinstance(module, ModuleType):
-                    places = _places(name, module)
+                    places, ledgers = _places(name, module)
                     self._holders.update(places)
-                    self._fresh.update(places)
+                    self._ledgers.update(ledgers)
+                    self._fresh.update(places, ledgers)
         self._modules = len(sys.modules)
 
 
 COUNTERS = Counters()
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(part for part in place if part)
 
 
 # --- one counter -----------------------------------------------------------------------------------------------------
@@ -142,12 +169,21 @@ def _counted(value: Any) -> Any:
 
 def _value(holder: Any, attribute: str) -> int | None:
     """The number, or the one that comes next; None for what is no counter any more."""
-    found = vars(holder).get(attribute)
+    return _value_of(vars(holder).get(attribute))
+
+
+def _value_of(found: Any) -> int | None:
     if type(found) is int:
         return found
     counted = _counted(found)
     matched = None if counted is None else _COUNT.fullmatch(repr(counted))
     return None if matched is None else int(matched[1])
+
+
+def _total(ledger: Mapping[Any, Any]) -> int:
+    """A number that grows with each number that is given out."""
+    numbers = [_value_of(counted) for counted in list(ledger.values())]
+    return len(numbers) + sum(number for number in numbers if number is not None)
 
 
 def _set(holder: Any, attribute: str, number: int) -> None:
@@ -166,29 +202,36 @@ def _set(holder: Any, attribute: str, number: int) -> None:
 # --- where a package counts ------------------------------------------------------------------------------------------
 
 
-def _places(name: str, module: ModuleType) -> Mapping[Place, Any]:
-    """The counters of a module and its classes, with what holds them.
+def _places(name: str, module: ModuleType) -> tuple[Mapping[Place, Any], Mapping[Place, Any]]:
+    """The counters of a module and its classes with what holds them, and the dicts in which it counts for objects.
 
     Only exact types are asked for anything: a package may hold proxies that import something when they are touched.
     """
     if not _INSTALLED.search(vars(module).get("__file__") or ""):
-        return {}
+        return {}, {}
     holders: dict[str, Any] = {"": module}
     for value in list(vars(module).values()):
         if issubclass(type(value), type) and value.__module__ == name:
             holders[value.__qualname__] = value
     found: dict[Place, Any] = {}
     numbers: dict[Place, Any] = {}
+    ledgers: dict[Place, Any] = {}
     for owner, holder in holders.items():
         for attribute, value in list(vars(holder).items()):
             if type(value) is int and not attribute.startswith("__"):
                 numbers[name, owner, attribute] = holder
             elif _counted(value) is not None:
                 found[name, owner, attribute] = holder
+            elif type(value) is defaultdict and _begins_to_count(value.default_factory):
+                ledgers[name, owner, attribute] = value
     if numbers:
         stored = _stored(_functions(holders.values(), name), {attribute for _, _, attribute in numbers})
         found.update((place, holder) for place, holder in numbers.items() if place[2] in stored)
-    return found
+    return found, ledgers
+
+
+def _begins_to_count(factory: Any) -> bool:
+    return (factory.func if type(factory) is functools.partial else factory) in (int, itertools.count)
 
 
 def _functions(holders: Iterable[Any], module: str) -> Iterator[FunctionType]:

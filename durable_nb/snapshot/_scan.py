@@ -237,6 +237,7 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
         _add_held_again(holders, reached, shadowed, definitions)
     foreign = [(id(entry[0]), id(entry[1]), type(entry[1])) for entry in pickler.foreign]
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
+    problems += _counted_for(pairs, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
     references = pickler.references
     tensors = frozenset(pickler.tensors)
@@ -399,6 +400,17 @@ def _problems(
                 kind = _type_name(weak_targets[target])
                 why = f"nothing stored with it holds its {kind}"
                 found.append(Problem(name, "weakref.ReferenceType", name, why, changes_when_touched=False))
+    return found
+
+
+def _counted_for(pairs: Sequence[tuple[str, Any]], everything: dict[int, Any]) -> list[Problem]:
+    """Objects for which a package goes on counting elsewhere: it would begin again for what is loaded."""
+    found = []
+    for key, (target, where) in COUNTERS.counted_for().items():
+        if key in everything:
+            name, path = _place(pairs, target)
+            why = f"{where} counts for it, and would begin again"
+            found.append(Problem(name, _type_name(target), path, why, changes_when_touched=False))
     return found
 
 

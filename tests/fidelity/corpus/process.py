@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.fidelity.case import Case, Edit, cells
 
 COUNTING = """
+import functools
 import itertools
-from collections import namedtuple
+from collections import defaultdict
 class System:
     _count = 0
     ids = itertools.count(100)
@@ -28,6 +29,12 @@ def more():
     global total
     total += 1
     return _next()
+class Club:
+    pass
+class Member:
+    numbers = defaultdict(functools.partial(itertools.count, 1))
+    def __init__(self, club):
+        self.number = next(Member.numbers[club])
 """
 """An installed package that numbers what it makes."""
 
@@ -757,6 +764,29 @@ print(e, f)
         probes=("countlib.System(), countlib.more(), b, c",),
         edits=(Edit({1: "import countlib"}), Edit({1: "import countlib\na = b = 1"})),
         replays=(1, 2, 3),
+    ),
+    Case(
+        row="31",
+        name="numbers-that-a-package-counts-for-an-object",
+        cells=cells("""
+import sys
+sys.path.insert(0, 'lib/site-packages')
+import countlib
+---
+club = countlib.Club()
+---
+one = countlib.Member(club)
+---
+two = countlib.Member(club)
+print(one.number, two.number)
+---
+x = [1]
+"""),
+        files={"lib/site-packages/countlib.py": COUNTING},
+        probes=("countlib.Member(club).number", "two.number"),
+        edits=(Edit({3: "two = countlib.Member(club)"}),),
+        replays=(4,),
+        refusal=True,
     ),
     Case(
         row="32",
