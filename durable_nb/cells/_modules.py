@@ -14,6 +14,7 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import operator
 import os
 import re
 import sys
@@ -397,7 +398,7 @@ def _scan_owners() -> dict[str, tuple[str, ...]]:
 # --- Modules as state ------------------------------------------------------------------------------------------------
 
 ModuleState = dict[str, object]
-"""Attribute to the value (kept, so that its id stays its own) and, for plain data, what it holds."""
+"""Attribute to the value, kept so that its id stays its own; of a local module, with what plain data holds."""
 
 
 _SHELLS = frozenset({"sys", "builtins", "warnings", "readline", "__main__"})
@@ -411,15 +412,15 @@ def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
         local: also look at private names, and inside public lists, dicts and sets. Installed packages keep caches
             there, so for them only public bindings count; a private container of a local module is a cache too.
     """
-    state: ModuleState = {}
     if module.__name__ in _SHELLS:
-        return state
-    for name, value in list(vars(module).items()):
-        private = name.startswith("_")
-        if name.startswith("__") or (private and not local) or isinstance(value, ModuleType):
-            continue
-        state[name] = (value, _contents(value) if local and not private else None)
-    return state
+        return {}
+    if not local:
+        return dict(vars(module))  # each cell takes it, of all that it can reach: what is of interest is asked later
+    return {
+        name: (value, None if name.startswith("_") else _contents(value))
+        for name, value in list(vars(module).items())
+        if not name.startswith("__") and not isinstance(value, ModuleType)
+    }
 
 
 def _contents(value: Any) -> object:
@@ -442,12 +443,25 @@ def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> li
         package: the top-level package of an installed module. Packages set attributes of their own as they go (lazy
             imports, the plotting backend): what they put there themselves is no change.
     """
+    if package:
+        if before.keys() == after.keys() and all(map(operator.is_, before.values(), map(after.get, before))):
+            return []
+        before, after = _public(before), _public(after)
     names = []
     for name in before.keys() | after.keys():
         old, new = before.get(name), after.get(name)
         if not _same(old, new) and not (package and _own_doing(new if new is not None else old, package)):
             names.append(name)
     return sorted(names)
+
+
+def _public(state: ModuleState) -> ModuleState:
+    """Of an installed module, what a notebook may set."""
+    return {
+        name: (value, None)
+        for name, value in state.items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
 
 
 _INTEGRATIONS = frozenset({("matplotlib", "IPython"), ("matplotlib", "matplotlib_inline")})

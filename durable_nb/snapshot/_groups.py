@@ -55,7 +55,7 @@ class Mark:
     Other values are remembered weakly where their type allows it, else by address.
     """
 
-    __slots__ = ("_atom", "_weak", "address", "may_be_gone")
+    __slots__ = ("_atom", "address", "may_be_gone", "weak")
 
     def __init__(self, value: Any) -> None:
         self.address = id(value)
@@ -64,20 +64,20 @@ class Mark:
         """Whether another value may have come to the same address, and `same` can tell."""
         if self.may_be_gone:
             self._atom = hash(value)
-        self._weak: weakref.ref[Any] | None = None
+        self.weak: weakref.ref[Any] | None = None
         if type(value) not in ATOMS:
             try:
-                self._weak = weakref.ref(value)
+                self.weak = weakref.ref(value)
                 self.may_be_gone = True
             except TypeError:
-                self._weak = None
+                self.weak = None
 
     def same(self, value: Any) -> bool:
         if id(value) != self.address:
             return False
         if type(self._atom) is int and type(value) in (str, bytes):
             return hash(value) == self._atom
-        return self._weak is None or self._weak() is value
+        return self.weak is None or self.weak() is value
 
 
 class Links:
@@ -114,7 +114,9 @@ def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, value in bindings.items()
-        if (mark := marked(name)) is None or mark.address != id(value) or (mark.may_be_gone and not mark.same(value))
+        if (mark := marked(name)) is None
+        or mark.address != id(value)
+        or (mark.may_be_gone and (not mark.same(value) if mark.weak is None else mark.weak() is not value))
     ]
 
 

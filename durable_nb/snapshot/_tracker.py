@@ -189,7 +189,8 @@ class Tracker:
         bindings = self._settled()
         self.definitions.note(bindings.values())
         rebound = moved(self._marks_then(before), bindings)
-        deleted = tuple(name for name in before.marks if name not in bindings)
+        # Bound and deleted again: wherever the name is bound before a replay, it is not afterwards.
+        deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
         again = [name for name in binds if name in bindings]
         looked_at = {*touched, *rebound}
         look = [name for name in bindings if name in looked_at]

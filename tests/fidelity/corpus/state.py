@@ -665,6 +665,40 @@ print(vars(box), d)
     ),
     # --- 7: global in a function ----------------------------------------------------------------------------------------
     Case(
+        row="6",
+        name="bound-and-deleted-in-one-cell",
+        cells=cells("""
+a, b = 1, [2]
+---
+b = a + 1
+del b
+---
+b = a + 2
+try:
+    del b
+except NameError:
+    pass
+c = 3
+---
+for i in range(3):
+    pass
+del i
+with open('x.txt', 'w') as handle:
+    handle.write('x')
+del handle
+---
+print(sorted(name for name in ('a', 'b', 'c', 'i', 'handle') if name in globals()))
+"""),
+        probes=("'b' in globals(), 'i' in globals()",),
+        edits=(
+            Edit({1: "pass"}),
+            Edit({0: "a, b, i, handle = 1, [2], 3, 4", 1: "pass"}),
+            Edit(order=(0, 2, 1, 3, 4)),
+            Edit(order=(0, 2, 3, 4)),
+        ),
+        replays=(0, 1, 2, 3),
+    ),
+    Case(
         row="7",
         name="global-statement",
         cells=cells("""
