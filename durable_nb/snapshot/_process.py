@@ -35,6 +35,7 @@ from durable_nb.snapshot._process_python import (
     looks_secret,
 )
 from durable_nb.snapshot._process_settings import Backend, Interactive, Registered, Settings
+from durable_nb.snapshot._warned import Warned
 
 __all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts"]
 
@@ -313,6 +314,7 @@ PARTS: Sequence[Part] = (
     Backend(),
     Interactive(),
     COUNTERS,
+    Warned(),
 )
 
 

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from tests.fidelity.case import Case, Edit, cells
 
+WARNING = """
+import warnings
+def old(n):
+    warnings.warn('old is old', DeprecationWarning)
+    warnings.warn('do not', UserWarning)
+    return n
+def new():
+    warnings.warn('new is new', FutureWarning)
+"""
+"""An installed package that warns, once at each place."""
+
 COUNTING = """
 import functools
 import itertools
@@ -461,6 +472,35 @@ print(plt.rcParams['lines.linewidth'], plt.get_fignums())
         refusal=True,
     ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
+    Case(
+        row="27",
+        name="warnings-that-are-shown-once",
+        cells=cells("""
+import sys, warnings
+sys.path.insert(0, 'lib/site-packages')
+import warner
+---
+warner.old(1)
+---
+x = warner.old(2)
+warner.new()
+---
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    warner.old(3)
+---
+warner.old(4)
+---
+y = 1
+---
+warner.old(5)
+warner.new()
+"""),
+        files={"lib/site-packages/warner.py": WARNING},
+        probes=("warner.old(6)",),
+        edits=(Edit({5: "y = 2\nwarner.old(1)"}), Edit({6: "warner.new()\nwarner.old(5)"})),
+        replays=(1, 2, 3, 4, 5, 6),
+    ),
     Case(
         row="28",
         name="environ-chdir-path",
