@@ -31,7 +31,8 @@ from durable_nb.cells._fingerprint import (
 from durable_nb.cells._imports import watch_imports
 from durable_nb.cells._magics import MagicCall, as_magic
 from durable_nb.cells._mentions import opens_by_itself
-from durable_nb.cells._modules import Distributions, LocalModules, ModuleState, changed, module_state
+from durable_nb.cells._module_state import ModuleState, changed, module_state
+from durable_nb.cells._modules import Distributions, LocalModules
 from durable_nb.cells._observe import Observed, Observer
 from durable_nb.cells._only_read import only_read
 from durable_nb.cells._options import (

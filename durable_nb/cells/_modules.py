@@ -14,19 +14,17 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import operator
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
-from typing import Any
 
 from durable_nb.cells._digest import digest
 from durable_nb.cells._fingerprint import ABSENT
 from durable_nb.cells._places import Places
 
-__all__ = ["Distributions", "LocalModules", "ModuleState", "changed", "module_state"]
+__all__ = ["Distributions", "LocalModules"]
 
 _NEVER = frozenset({"__main__", "__mp_main__", "builtins", "sys"})
 _OURS = "durable_nb"
@@ -393,103 +391,3 @@ def _scan_owners() -> dict[str, tuple[str, ...]]:
             for top in _top_levels(metadata):
                 owners.setdefault(top, []).append(_normalise(name))
     return {top: tuple(sorted(set(names))) for top, names in owners.items()}
-
-
-# --- Modules as state ------------------------------------------------------------------------------------------------
-
-ModuleState = dict[str, object]
-"""Attribute to the value, kept so that its id stays its own; of a local module, with what plain data holds."""
-
-
-_SHELLS = frozenset({"sys", "builtins", "warnings", "readline", "__main__"})
-"""Modules in which the shell itself sets attributes around each cell, and whose state has versions of its own."""
-
-
-def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
-    """The attributes of a module as `changed` compares them.
-
-    Args:
-        local: also look at private names, and inside public lists, dicts and sets. Installed packages keep caches
-            there, so for them only public bindings count; a private container of a local module is a cache too.
-    """
-    if module.__name__ in _SHELLS:
-        return {}
-    if not local:
-        return dict(vars(module))  # each cell takes it, of all that it can reach: what is of interest is asked later
-    return {
-        name: (value, None if name.startswith("_") else _contents(value))
-        for name, value in list(vars(module).items())
-        if not name.startswith("__") and not isinstance(value, ModuleType)
-    }
-
-
-def _contents(value: Any) -> object:
-    if type(value) in (list, set, dict) and len(value) <= 1000:
-        parts = value.items() if isinstance(value, dict) else value
-        return type(value), tuple(_atom(part) for part in parts)
-    return None
-
-
-def _atom(value: object) -> object:
-    if isinstance(value, tuple):
-        return tuple(_atom(part) for part in value)
-    return (type(value), repr(value)) if isinstance(value, (int, float, str, bytes, bool, type(None))) else id(value)
-
-
-def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> list[str]:
-    """Attributes that were set, replaced or removed between two states of a module.
-
-    Args:
-        package: the top-level package of an installed module. Packages set attributes of their own as they go (lazy
-            imports, the plotting backend): what they put there themselves is no change.
-    """
-    if package:
-        if before.keys() == after.keys() and all(map(operator.is_, before.values(), map(after.get, before))):
-            return []
-        before, after = _public(before), _public(after)
-    names = []
-    for name in before.keys() | after.keys():
-        old, new = before.get(name), after.get(name)
-        if not _same(old, new) and not (package and _own_doing(new if new is not None else old, package)):
-            names.append(name)
-    return sorted(names)
-
-
-def _public(state: ModuleState) -> ModuleState:
-    """Of an installed module, what a notebook may set."""
-    return {
-        name: (value, None)
-        for name, value in state.items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
-
-
-_INTEGRATIONS = frozenset({("matplotlib", "IPython"), ("matplotlib", "matplotlib_inline")})
-"""Package and who puts functions into it when it is first used: the shell wraps pyplot's at the first figure."""
-
-_KEEP_PLAIN_STATE = frozenset({"matplotlib", "IPython", "ipykernel", "ipywidgets", "traitlets", "tqdm", "comm", "zmq"})
-"""Installed packages that keep plain values of their own in public attributes, and change them when they are used."""
-
-
-def _own_doing(entry: object, package: str) -> bool:
-    """Whether a package may have set an attribute itself."""
-    value = entry[0] if isinstance(entry, tuple) else None
-    if isinstance(value, _PLAIN):
-        return package in _KEEP_PLAIN_STATE or package in sys.stdlib_module_names
-    origin = getattr(value, "__module__", None)
-    if not isinstance(origin, str):
-        origin = type(value).__module__
-    setter = origin.partition(".")[0]
-    return setter == package or (package, setter) in _INTEGRATIONS
-
-
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, frozenset)
-
-
-def _same(old: object, new: object) -> bool:
-    if not (isinstance(old, tuple) and isinstance(new, tuple)):
-        return old is new
-    if old[0] is new[0]:
-        return bool(old[1] == new[1])
-    plain = (int, float, str, bytes, bool, type(None))
-    return type(old[0]) is type(new[0]) and isinstance(new[0], plain) and repr(old[0]) == repr(new[0])

@@ -11,9 +11,9 @@ it.
 from __future__ import annotations
 
 import re
-import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+from durable_nb.cells._module_state import is_installed
 from durable_nb.cells._uses import Chain
 
 _SETTER = re.compile(
@@ -67,7 +67,7 @@ def is_setter(path: Chain) -> bool:
     top = path[0].removeprefix("@").partition(".")[0]
     if (top, path[-1]) in _PATCHES or (len(path) > 1 and _PATCH.fullmatch(path[-1])):
         return True
-    if len(path) < 2 or top in _COME_BACK or not _is_installed(top):
+    if len(path) < 2 or top in _COME_BACK or not is_installed(top):
         return False
     return bool(_SETTER.fullmatch(path[-1])) or not _OF_SETTINGS.isdisjoint(path[:-1])
 
@@ -75,11 +75,3 @@ def is_setter(path: Chain) -> bool:
 def is_data(value: object) -> bool:
     """Whether an argument is what the call is about, not what it sets."""
     return not isinstance(value, (*_ATOMS, type, ModuleType, FunctionType, BuiltinFunctionType))
-
-
-def _is_installed(top: str) -> bool:
-    """Whether a package is none of the notebook's own modules, whose state is compared."""
-    if top in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(top), "__file__", None)
-    return file is None or "-packages" in file

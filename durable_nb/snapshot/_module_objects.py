@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from types import ModuleType
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from durable_nb.snapshot._kinds import Kind, is_main, kind_of_type
+from durable_nb.snapshot._kinds import ATOMS, Kind, is_main, kind_of_type
 
 _INSTALLED = tuple(
     {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))}
@@ -28,13 +33,48 @@ def _is_local(name: str, module: Any) -> bool:
     return "site-packages" not in file and "dist-packages" not in file
 
 
+Steps = tuple[tuple[str, Any], ...]
+"""From an attribute of a module inwards: `("key", …)`, `("index", …)` or `("attribute", …)` each."""
+
+_LOOKED_INTO = 1000
+"""Objects of all local modules. What lies deeper in larger data is not found, and comes back as a copy."""
+
+
+_OPAQUE = sys.stdlib_module_names | {"matplotlib", "numpy", "pandas", "polars", "torch"}
+"""Packages whose objects are no plain holders: what they hold is theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a local module holds an object: `config.SETTINGS['plot']`."""
+
+    module: str
+    attribute: str
+    steps: Steps = ()
+
+    def __str__(self) -> str:
+        shown = {"key": "[{!r}]", "index": "[{!r}]", "attribute": ".{}"}
+        return f"{self.module}.{self.attribute}" + "".join(shown[kind].format(step) for kind, step in self.steps)
+
+    def follow(self, module: ModuleType) -> Any:
+        """The object that is there now.
+
+        Raises:
+            LookupError, AttributeError, TypeError: nothing is.
+        """
+        found = vars(module)[self.attribute]
+        for kind, step in self.steps:
+            found = getattr(found, step) if kind == "attribute" else found[step]
+        return found
+
+
 class ModuleObjects:
-    """Which mutable objects local modules hold under a name."""
+    """Which mutable objects local modules hold under a name, and inside these."""
 
     def __init__(self) -> None:
         self._looked_at: dict[str, bool] = {}
         self._local: list[str] = []
-        self._found: dict[int, tuple[str, str]] = {}
+        self._found: dict[int, Place] = {}
 
     def refresh(self) -> None:
         """Look at the local modules as they are now."""
@@ -43,21 +83,35 @@ class ModuleObjects:
                 name: self._looked_at.get(name) or _is_local(name, module) for name, module in list(sys.modules.items())
             }
             self._local = [name for name, local in self._looked_at.items() if local]
-        found: dict[int, tuple[str, str]] = {}
+        found: dict[int, Place] = {}
+        waiting: deque[tuple[Place, Any]] = deque()
         for name in self._local:
             module = sys.modules.get(name)
             for attribute, value in list(vars(module).items()) if module is not None else ():
-                if kind_of_type(type(value)) is Kind.MUTABLE and not attribute.startswith("__"):
-                    found.setdefault(id(value), (name, attribute))
+                if not attribute.startswith("__"):
+                    waiting.append((Place(name, attribute), value))
+        tops = len(waiting)
+        while waiting and len(found) < tops + _LOOKED_INTO:
+            place, value = waiting.popleft()
+            mutable = kind_of_type(type(value)) in (Kind.MUTABLE, Kind.LISTED)
+            if mutable and id(value) in found:
+                continue
+            if mutable:
+                found[id(value)] = place
+            if mutable or type(value) is tuple:
+                waiting.extend((replace(place, steps=(*place.steps, step)), part) for step, part in _parts(value))
         self._found = found
 
-    def place_of(self, value: Any) -> tuple[str, str] | None:
-        """Module and attribute that hold this very object now."""
+    def place_of(self, value: Any) -> Place | None:
+        """Where a local module holds this very object now."""
         place = self._found.get(id(value))
-        if place is None:
+        module = None if place is None else sys.modules.get(place.module)
+        if place is None or module is None:
             return None
-        module = sys.modules.get(place[0])
-        return place if module is not None and vars(module).get(place[1]) is value else None
+        try:
+            return place if place.follow(module) is value else None
+        except (LookupError, AttributeError, TypeError):
+            return None
 
     def holds_one_of(self, ids: frozenset[int]) -> bool:
         """Whether one of these objects may be a module's."""
@@ -65,3 +119,22 @@ class ModuleObjects:
 
     def __bool__(self) -> bool:
         return bool(self._found)
+
+
+def _parts(value: Any) -> list[tuple[tuple[str, Any], Any]]:
+    """What may hold further objects inside a value, and the step to it."""
+    kind = type(value)
+    found: Iterator[tuple[tuple[str, Any], Any]]
+    if kind in (dict, OrderedDict, defaultdict, Counter):
+        found = ((("key", key), part) for key, part in islice(value.items(), _LOOKED_INTO) if type(key) in ATOMS)
+    elif kind in (list, tuple):
+        found = ((("index", index), part) for index, part in enumerate(value[:_LOOKED_INTO]))
+    elif kind.__module__.partition(".")[0] in _OPAQUE and kind not in (SimpleNamespace, Namespace):
+        return []
+    else:
+        try:
+            attributes = object.__getattribute__(value, "__dict__")
+        except AttributeError:
+            return []
+        found = ((("attribute", key), part) for key, part in islice(attributes.items(), _LOOKED_INTO))
+    return [(step, part) for step, part in found if type(part) not in ATOMS]

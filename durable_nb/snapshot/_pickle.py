@@ -40,6 +40,7 @@ from durable_nb.snapshot._kinds import (
     kind_of_type,
     module_instances,
 )
+from durable_nb.snapshot._module_objects import Place
 from durable_nb.snapshot._reducers import NAMED_RULES, RULES, CannotStore, Rule, Token, kind_of_reference
 
 PROTOCOL = 5
@@ -173,8 +174,9 @@ class GroupPickler(pickle.Pickler):
         if sort is Kind.MUTABLE:
             if self._expected and self._expected.get(id(value)):
                 return self._shadow(value)
-            if self._module_objects and self._module_objects.place_of(value) is not None:
-                return self._module_object(value)
+            place = self._module_objects.place_of(value) if self._module_objects else None
+            if place is not None:
+                return self._module_object(value, place)
             self.seen[id(value)] = value
             if kind is dict:
                 if value is self.namespace:
@@ -238,13 +240,14 @@ class GroupPickler(pickle.Pickler):
         state = _handles.state_of(value) if kind is Kind.HANDLE else ""
         return f"x:{full_name(type(value))}:{id(value)}:{state}"
 
-    def _module_object(self, value: Any) -> str:
+    def _module_object(self, value: Any, place: Place) -> Any:
         """An object that a local module holds: a reference, whatever its content."""
-        module, attribute = self.definitions.module_objects.place_of(value) or ("", "")
         self.is_data = False
-        self.modules.add(module.partition(".")[0])
-        self.module_values[f"{module}.{attribute}"] = value
-        return f"q:{module}:{attribute}"
+        self.modules.add(place.module.partition(".")[0])
+        self.module_values[str(place)] = value
+        if not place.steps:
+            return f"q:{place.module}:{place.attribute}"
+        return ("q", place.module, place.attribute, *(part for step in place.steps for part in step))
 
     def _listed_instance(self, value: Any) -> Any:
         kind = type(value)
@@ -256,6 +259,9 @@ class GroupPickler(pickle.Pickler):
             found = self._listed[kind].get(id(value))
             place = None if found is None else (kind.__module__, found[0])
         if place is None:
+            inside = self._module_objects.place_of(value) if self._module_objects else None
+            if inside is not None:
+                return self._module_object(value, inside)
             self.seen[id(value)] = value
             return None
         self.is_data = False

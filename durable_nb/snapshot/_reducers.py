@@ -376,6 +376,13 @@ def _reduce_bunch(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the 
     return copyreg.__newobj__, (type(value),), dict(vars(value)), None, entries, _rebuild.dress_instance  # type: ignore[attr-defined]
 
 
+def _reduce_discrete_results(self: GroupPickler, value: Any) -> Any:
+    """Its `__getstate__` sets settings of the live object to None, for pickles that cannot hold functions."""
+    if "DiscreteResults" not in getattr(type(value).__getstate__, "__qualname__", ""):
+        return self._reduce_generic(value)
+    return copyreg.__newobj__, (type(value),), vars(value)  # type: ignore[attr-defined]
+
+
 def _reduce_count(self: GroupPickler, value: Any) -> Any:  # noqa: ARG001 - the signature of a rule
     """Where a counter stands shows in its repr, without using it."""
     try:
@@ -420,6 +427,7 @@ NAMED_RULES: dict[str, Rule] = {
     "PIL.Image.Image": _reduce_image,
     "plotly.basedatatypes.BaseFigure": _reduce_plotly,
     "sklearn.utils._bunch.Bunch": _reduce_bunch,
+    "statsmodels.discrete.discrete_model.DiscreteResults": _reduce_discrete_results,
     "torch.Tensor": _reduce_tensor,
     "builtins.BaseException": _reduce_exception,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_nb.snapshot import _rebuild
 from durable_nb.snapshot._importing import imported
+from durable_nb.snapshot._module_objects import Place
 from durable_nb.snapshot._pickle import REGISTERED
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class GroupUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple):
-            return self._class_state(*pid[1:]) if pid[0] == "c" else self._ordered_set(*pid[1:])
+            return self._composed(*pid)
         kind, _, rest = str(pid).partition(":")
         if kind == "d":
             return self._definition(rest)
@@ -70,6 +71,15 @@ class GroupUnpickler(pickle.Unpickler):
         if kind == "o":
             return getattr(sys, rest)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
+
+    def _composed(self, kind: str, *facts: Any) -> Any:
+        if kind == "c":
+            return self._class_state(*facts)
+        if kind == "q":
+            module, attribute, *steps = facts
+            place = Place(module, attribute, tuple(zip(steps[::2], steps[1::2], strict=True)))
+            return place.follow(imported(module))
+        return self._ordered_set(*facts)
 
     def _definition(self, name: str) -> Any:
         definitions = self._tracker.definitions

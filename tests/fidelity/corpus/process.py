@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from tests.fidelity.case import Case, Edit, cells
 
+LOCAL = """
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+SETTINGS = {'plot': {'w': 1}, 'rows': [[1], [2]]}
+@dataclass
+class Opts:
+    width: int = 1
+    rows: list = field(default_factory=list)
+opts = Opts()
+deep = SimpleNamespace(inner=Opts())
+def area():
+    return opts.width * 10 + SETTINGS['plot']['w']
+"""
+"""A module beside the notebook that holds settings."""
+
 WARNING = """
 import warnings
 def old(n):
@@ -827,6 +842,54 @@ x = [1]
         edits=(Edit({3: "two = countlib.Member(club)"}),),
         replays=(4,),
         refusal=True,
+    ),
+    Case(
+        row="31",
+        name="inside-an-object-of-a-local-module",
+        cells=cells("""
+import conf
+---
+conf.SETTINGS['plot']['w'] = 2
+---
+conf.opts.width = 5
+---
+conf.deep.inner.rows.append(3)
+---
+x = conf.opts.width, conf.SETTINGS['plot']['w']
+---
+print(x, conf.deep.inner.rows, conf.area())
+"""),
+        files={"conf.py": LOCAL},
+        probes=("conf.area()", "conf.deep", "conf.SETTINGS"),
+        edits=(Edit({1: "pass"}), Edit({2: "pass"}), Edit({3: "pass"})),
+    ),
+    Case(
+        row="31",
+        name="part-of-an-object-of-a-local-module",
+        cells=cells("""
+import conf
+---
+plot = conf.SETTINGS['plot']
+row = conf.SETTINGS['rows'][0]
+inner = conf.deep.inner
+---
+plot['w'] = 2
+---
+row.append(5)
+---
+both = {'opts': conf.opts, 'rows': conf.opts.rows}
+---
+print(conf.area(), conf.SETTINGS, plot, row, both['rows'] is both['opts'].rows)
+"""),
+        files={"conf.py": LOCAL},
+        probes=(
+            "plot.update(w=3); conf.area()",
+            "both['rows'].append(1); conf.opts.rows",
+            "row is conf.SETTINGS['rows'][0]",
+            "inner.rows.append(9); conf.deep",
+        ),
+        edits=(Edit({2: "plot['w'] = 4"}),),
+        replays=(1, 4, 5),
     ),
     Case(
         row="32",

@@ -1,0 +1,161 @@
+"""Modules as state: what a cell sets in them, or inside what they hold, no checkpoint of names brings back."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict, deque
+from itertools import islice
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+__all__ = ["ModuleState", "changed", "is_installed", "module_state"]
+
+ModuleState = dict[str, object]
+"""Attribute to the value, kept so that its id stays its own; of a local module, with what plain data holds."""
+
+
+_SHELLS = frozenset({"sys", "builtins", "warnings", "readline", "__main__"})
+"""Modules in which the shell itself sets attributes around each cell, and whose state has versions of its own."""
+
+
+def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
+    """The attributes of a module as `changed` compares them.
+
+    Args:
+        local: also look at private names, and inside public lists, dicts and sets. Installed packages keep caches
+            there, so for them only public bindings count; a private container of a local module is a cache too.
+    """
+    if module.__name__ in _SHELLS:
+        return {}
+    if not local:
+        return dict(vars(module))  # each cell takes it, of all that it can reach: what is of interest is asked later
+    return {
+        name: (value, None if name.startswith("_") else _Contents().of(value))
+        for name, value in list(vars(module).items())
+        if not name.startswith("__") and not isinstance(value, ModuleType)
+    }
+
+
+_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_HOLDERS = (SimpleNamespace, Namespace)
+_COMPARED = 2000
+"""Objects of one attribute. Deeper down only identities count."""
+
+
+class _Identity:
+    """An object, equal to itself only. It is kept, so that its id stays its own."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._value is other._value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Contents:
+    """What an attribute of a local module holds: containers, and the public attributes of objects of local classes."""
+
+    def __init__(self) -> None:
+        self._left = _COMPARED
+        self._met: set[int] = set()
+
+    def of(self, value: Any) -> object:
+        kind = type(value)
+        if kind in _ATOMS:
+            return kind, repr(value)
+        if id(value) in self._met or self._left <= 0:
+            return _Identity(value)
+        parts = self._parts(kind, value)
+        if parts is None:
+            return _Identity(value)
+        self._met.add(id(value))
+        self._left -= len(parts)
+        return _Identity(value), [self.of(part) for part in parts]
+
+    def _parts(self, kind: type, value: Any) -> list[Any] | None:
+        if kind in (dict, OrderedDict, defaultdict, Counter):
+            return [part for pair in islice(value.items(), self._left) for part in pair]
+        if kind in (list, tuple, deque, set, frozenset):
+            return list(islice(value, self._left))
+        if kind in _HOLDERS or _is_of_local_class(kind):
+            attributes = getattr(value, "__dict__", None) or {}
+            return [part for name, held in attributes.items() if not name.startswith("_") for part in (name, held)]
+        return None
+
+
+def _is_of_local_class(kind: type) -> bool:
+    return not is_installed(kind.__module__) and type(kind) is type
+
+
+def is_installed(name: str) -> bool:
+    """Whether a module is none of the notebook's own, whose state is compared."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "durable_nb":
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is None or "-packages" in file
+
+
+def changed(before: ModuleState, after: ModuleState, *, package: str = "") -> list[str]:
+    """Attributes that were set, replaced or removed between two states of a module.
+
+    Args:
+        package: the top-level package of an installed module. Packages set attributes of their own as they go (lazy
+            imports, the plotting backend): what they put there themselves is no change.
+    """
+    if package:
+        if before.keys() == after.keys() and all(map(operator.is_, before.values(), map(after.get, before))):
+            return []
+        before, after = _public(before), _public(after)
+    names = []
+    for name in before.keys() | after.keys():
+        old, new = before.get(name), after.get(name)
+        if not _same(old, new) and not (package and _own_doing(new if new is not None else old, package)):
+            names.append(name)
+    return sorted(names)
+
+
+def _public(state: ModuleState) -> ModuleState:
+    """Of an installed module, what a notebook may set."""
+    return {
+        name: (value, None)
+        for name, value in state.items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+
+
+_INTEGRATIONS = frozenset({("matplotlib", "IPython"), ("matplotlib", "matplotlib_inline")})
+"""Package and who puts functions into it when it is first used: the shell wraps pyplot's at the first figure."""
+
+_KEEP_PLAIN_STATE = frozenset({"matplotlib", "IPython", "ipykernel", "ipywidgets", "traitlets", "tqdm", "comm", "zmq"})
+"""Installed packages that keep plain values of their own in public attributes, and change them when they are used."""
+
+
+def _own_doing(entry: object, package: str) -> bool:
+    """Whether a package may have set an attribute itself."""
+    value = entry[0] if isinstance(entry, tuple) else None
+    if isinstance(value, _PLAIN):
+        return package in _KEEP_PLAIN_STATE or package in sys.stdlib_module_names
+    origin = getattr(value, "__module__", None)
+    if not isinstance(origin, str):
+        origin = type(value).__module__
+    setter = origin.partition(".")[0]
+    return setter == package or (package, setter) in _INTEGRATIONS
+
+
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, frozenset)
+
+
+def _same(old: object, new: object) -> bool:
+    if not (isinstance(old, tuple) and isinstance(new, tuple)):
+        return old is new
+    if old[0] is new[0]:
+        return bool(old[1] == new[1])
+    plain = (int, float, str, bytes, bool, type(None))
+    return type(old[0]) is type(new[0]) and isinstance(new[0], plain) and repr(old[0]) == repr(new[0])
