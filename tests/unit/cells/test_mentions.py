@@ -95,13 +95,13 @@ def test_a_file_that_is_written_unseen_is_a_state_and_no_input(project: Path) ->
 
 def test_a_file_with_a_name_made_in_the_cell_and_written_unseen_is_a_state(project: Path) -> None:
     def write_in_a_later_tick() -> None:
-        start = os.stat("a.parquet").st_ctime_ns
+        os.utime("tick")  # the cell has begun by now, at most one tick later than this stamp says
+        start = os.stat("tick").st_ctime_ns
         while os.stat("tick").st_ctime_ns <= start + 20_000_000:
             os.utime("tick")
         silent_write("made.parquet", "n")
 
     Path("tick").touch()
-    os.utime("a.parquet")
     cell = Cell(project)
     cell.run(write_in_a_later_tick, set(), {}, {"path": "made.parquet"})
     assert "made.parquet" in [s.key for s in cell.states]
