@@ -31,7 +31,7 @@ from typing import Any
 
 from durable_nb.cells._code import code_uses
 from durable_nb.cells._scopes import cell_uses
-from durable_nb.cells._setters import is_data, is_setter
+from durable_nb.cells._setters import is_data, is_setter, registers
 from durable_nb.cells._uses import FRAME_READERS, NOTHING, Chain, Killed, Uses
 
 __all__ = ["Reads", "analyse", "output_name"]
@@ -448,7 +448,7 @@ class _Reach:
 
     def _setter(self, chain: Chain, given: Sequence[str], killed: Killed) -> None:
         named = [name for name in given if name not in self._aliases]
-        if any(name in killed or is_data(self._namespace.get(name)) for name in named):
+        if not registers(chain) and any(name in killed or is_data(self._namespace.get(name)) for name in named):
             return
         found = self._root(chain, killed)
         if found is None:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from durable_nb.cells import _magics
 from durable_nb.cells._flow import Flow, Scope
 from durable_nb.cells._magics import MagicCall, as_magic, interpolated, parse_body, python_body
-from durable_nb.cells._setters import looks_like_setter
+from durable_nb.cells._setters import looks_like_setter, registers
 from durable_nb.cells._trees import (
     FUNCTIONS,
     arguments_of,
@@ -142,7 +142,7 @@ class _Walker(Flow, ast.NodeVisitor):
     # --- functions and classes ---------------------------------------------------------------------------------------
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self.each(node.decorator_list)
+        self._decorated(node.decorator_list)
         late = all(last_name(d) in _LATE_DECORATORS for d in node.decorator_list)
         self._define(node.name, node, now=not late)
         self.bind(node.name)
@@ -183,7 +183,7 @@ class _Walker(Flow, ast.NodeVisitor):
         return inner.uses
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self.each(node.decorator_list)
+        self._decorated(node.decorator_list)
         self.each([*node.bases, *(k.value for k in node.keywords)])
         body = _Walker()
         body.killed = self.killed
@@ -311,6 +311,13 @@ class _Walker(Flow, ast.NodeVisitor):
             if chain is not None and looks_like_setter(chain):
                 given = [*node.value.args, *(keyword.value for keyword in node.value.keywords)]
                 self.uses.setters.append((chain, tuple(filter(None, map(_root_name, given))), self._now()))
+
+    def _decorated(self, decorators: list[ast.expr]) -> None:
+        self.each(decorators)
+        for decorator in decorators:
+            chain = self._chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            if self.killed is not None and chain is not None and registers(chain):
+                self.uses.setters.append((chain, (), self._now()))
 
     def visit_Call(self, node: ast.Call) -> None:
         magic = as_magic(node)

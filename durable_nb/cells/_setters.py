@@ -22,6 +22,9 @@ _SETTER = re.compile(
 _PATCH = re.compile(r"_*(un)?(monkey_?)?patch(_\w+)?")
 """Functions that replace parts of packages, other ones as well: no package keeps that among its settings."""
 
+_REGISTER = re.compile(r"(un|de)?register(_\w+|[A-Z]\w*)?")
+"""Functions that add to a table of the package, whatever they are given."""
+
 _OF_SETTINGS = frozenset({"config", "options", "settings", "renderers", "data_transformers", "themes"})
 """Parts of packages that hold nothing else, whatever their functions are called (`jax.config.update`)."""
 
@@ -65,11 +68,18 @@ def looks_like_setter(chain: Chain) -> bool:
 def is_setter(path: Chain) -> bool:
     """The same of a path that starts with a module, `("@torch", "set_default_dtype")`."""
     top = path[0].removeprefix("@").partition(".")[0]
-    if (top, path[-1]) in _PATCHES or (len(path) > 1 and _PATCH.fullmatch(path[-1])):
+    if (top, path[-1]) in _PATCHES:
+        return True
+    if len(path) > 1 and is_installed(top) and (_PATCH.fullmatch(path[-1]) or registers(path)):
         return True
     if len(path) < 2 or top in _COME_BACK or not is_installed(top):
         return False
     return bool(_SETTER.fullmatch(path[-1])) or not _OF_SETTINGS.isdisjoint(path[:-1])
+
+
+def registers(chain: Chain) -> bool:
+    """Whether a dotted path may lead to a function that adds to a table of its package."""
+    return bool(_REGISTER.fullmatch(chain[-1]))
 
 
 def is_data(value: object) -> bool:

@@ -892,6 +892,35 @@ print(conf.area(), conf.SETTINGS, plot, row, both['rows'] is both['opts'].rows)
         replays=(1, 4, 5),
     ),
     Case(
+        row="31",
+        name="what-is-registered-in-a-package",
+        cells=cells("""
+import collections.abc
+import pandas as pd
+---
+@pd.api.extensions.register_dataframe_accessor("geo")
+class Geo:
+    def __init__(self, df):
+        self.df = df
+    def n(self):
+        return len(self.df)
+df = pd.DataFrame({'a': [len('x'), 2]})
+---
+m = df.geo.n() + 1
+---
+class C:
+    pass
+collections.abc.Sequence.register(C)
+k = len('abc')
+---
+print(df.geo.n(), m, isinstance(C(), collections.abc.Sequence))
+"""),
+        needs=("pandas",),
+        probes=("df.geo.n()", "isinstance(C(), collections.abc.Sequence)"),
+        edits=(Edit({2: "m = 5"}),),
+        replays=(2, 4),
+    ),
+    Case(
         row="32",
         name="session-magics",
         cells=cells("""

@@ -501,6 +501,12 @@ def test_what_a_cell_may_bind_or_leave_alone_is_not_certain() -> None:
         ("import nest_asyncio\nif True:\n    nest_asyncio.apply()", "nest_asyncio.apply()"),
         ("import seaborn as sns\nsns.palettes._patch_colormap_display()", "seaborn.palettes._patch_colormap_display()"),
         ("import sklearnex\nsklearnex.patch_sklearn()", "sklearnex.patch_sklearn()"),
+        (
+            "from collections.abc import Sequence\nclass C: ...\nSequence.register(C)",
+            "collections.abc.Sequence.register()",
+        ),
+        ("import matplotlib as mpl\nc = made()\nmpl.colormaps.register(c)", "matplotlib.colormaps.register()"),
+        ("import xarray as xr\n@xr.register_dataset_accessor('g')\nclass G: ...", "xarray.register_dataset_accessor()"),
         ("get_ipython().config.InteractiveShell.x = 3", "IPython.get_ipython().config.InteractiveShell.x"),
     ],
 )
