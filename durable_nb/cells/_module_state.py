@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import sys
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -24,19 +25,22 @@ def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
     """The attributes of a module as `changed` compares them.
 
     Args:
-        local: also look at private names, and inside public lists, dicts and sets. Installed packages keep caches
-            there, so for them only public bindings count; a private container of a local module is a cache too.
+        local: also look at private names, and inside what the module holds, but for what is called a cache. Installed
+            packages keep caches in many places, so for them only public bindings count.
     """
     if module.__name__ in _SHELLS:
         return {}
     if not local:
         return dict(vars(module))  # each cell takes it, of all that it can reach: what is of interest is asked later
     return {
-        name: (value, None if name.startswith("_") else _Contents().of(value))
+        name: (value, None if _CACHE.search(name) else _Contents().of(value))
         for name, value in list(vars(module).items())
         if not name.startswith("__") and not isinstance(value, ModuleType)
     }
 
+
+_CACHE = re.compile(r"cache|memo", re.IGNORECASE)
+"""Attributes that hold what can be made again."""
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _HOLDERS = (SimpleNamespace, Namespace)
@@ -59,7 +63,7 @@ class _Identity:
 
 
 class _Contents:
-    """What an attribute of a local module holds: containers, and the public attributes of objects of local classes."""
+    """What an attribute of a local module holds: containers, objects of local classes, and these classes themselves."""
 
     def __init__(self) -> None:
         self._left = _COMPARED
@@ -83,14 +87,31 @@ class _Contents:
             return [part for pair in islice(value.items(), self._left) for part in pair]
         if kind in (list, tuple, deque, set, frozenset):
             return list(islice(value, self._left))
-        if kind in _HOLDERS or _is_of_local_class(kind):
-            attributes = getattr(value, "__dict__", None) or {}
-            return [part for name, held in attributes.items() if not name.startswith("_") for part in (name, held)]
+        if kind in _HOLDERS or _is_local(kind):
+            own = _own_attributes(value)
+            return [part for name, held in own.items() if not _CACHE.search(name) for part in (name, held)]
+        if isinstance(value, type) and _is_local(value):
+            data = {name: held for name, held in vars(value).items() if not (name.startswith("__") or is_code(held))}
+            return [part for name, held in data.items() if not _CACHE.search(name) for part in (name, held)]
         return None
 
 
-def _is_of_local_class(kind: type) -> bool:
-    return not is_installed(kind.__module__) and type(kind) is type
+def _is_local(kind: type) -> bool:
+    module: object = kind.__module__  # a class body may set it to anything
+    return isinstance(module, str) and not is_installed(module)
+
+
+def _own_attributes(value: Any) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found
+
+
+def is_code(value: object) -> bool:
+    """Whether a class attribute is a method or another descriptor."""
+    return hasattr(type(value), "__get__") or isinstance(value, type)
 
 
 def is_installed(name: str) -> bool:

@@ -332,6 +332,8 @@ class _Reach:
         module = declared if isinstance(declared, str) else ""
         if module == MAIN:
             self._classes[id(kind)] = kind
+            if self._namespace.get(kind.__qualname__) is kind and kind.__qualname__ not in killed:
+                self._reads.add(kind.__qualname__)  # what the class holds, an instance or a subclass may change
             self._each([v for v in vars(kind).values() if _may_hold_code(v)], killed)
             self._each(kind.__bases__, killed)
             if type(kind) is not type:

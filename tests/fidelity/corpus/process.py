@@ -19,6 +19,35 @@ def area():
 """
 """A module beside the notebook that holds settings."""
 
+HELPER = """
+class P:
+    seen = []
+    _made = {}
+    def __init__(self, name='x'):
+        self.name = name
+        P._made[name] = self
+    def add(self, v):
+        self.seen.append(v)
+class Store:
+    def __init__(self):
+        self._rows = []
+    def insert(self, v):
+        self._rows.append(v)
+store = Store()
+_registry = []
+_cache = {}
+def register_it(f):
+    _registry.append(f)
+    return f
+def names():
+    return list(_registry)
+def twice(n):
+    if n not in _cache:
+        _cache[n] = 2 * n
+    return _cache[n]
+"""
+"""A module beside the notebook whose classes and objects remember what was done to them."""
+
 WARNING = """
 import warnings
 def old(n):
@@ -919,6 +948,32 @@ print(df.geo.n(), m, isinstance(C(), collections.abc.Sequence))
         probes=("df.geo.n()", "isinstance(C(), collections.abc.Sequence)"),
         edits=(Edit({2: "m = 5"}),),
         replays=(2, 4),
+    ),
+    Case(
+        row="31",
+        name="classes-and-objects-of-a-local-module",
+        cells=cells("""
+import helper
+---
+p = helper.P('p')
+---
+p.add(1)
+---
+helper.store.insert(5)
+---
+helper.register_it('f')
+---
+t = helper.twice(4)
+---
+print(helper.P.seen, sorted(helper.P._made), helper.store._rows, helper.names(), t)
+"""),
+        files={"helper.py": HELPER},
+        probes=(
+            "helper.P.seen, sorted(helper.P._made), helper.store._rows, helper.names()",
+            "helper.P._made['p'] is p",
+        ),
+        edits=(Edit({2: "pass"}), Edit({3: "pass"}), Edit({4: "pass"})),
+        replays=(5,),
     ),
     Case(
         row="32",

@@ -1062,6 +1062,104 @@ print(text, isinstance(d, Base), Derived.__mro__[1] is Base)
     ),
     # --- 12: dataclass, enum, namedtuple, ABC, singledispatch, metaclass ------------------------------------------------
     Case(
+        row="11",
+        name="class-state-through-an-instance",
+        cells=cells("""
+class P:
+    seen = []
+    count = 0
+    def add(self, v):
+        self.seen.append(v)
+        type(self).count += 1
+p = P()
+---
+p.add(1)
+---
+p.add(2)
+---
+print(P.seen, P.count)
+"""),
+        probes=("P.seen, P.count, p.seen is P.seen",),
+        edits=(Edit({1: "pass"}),),
+    ),
+    Case(
+        row="11",
+        name="class-state-of-a-base",
+        cells=cells("""
+class Base:
+    made = {}
+    @classmethod
+    def get(cls):
+        if cls not in cls.made:
+            cls.made[cls] = cls()
+        return cls.made[cls]
+    def __init__(self):
+        self.v = [1]
+class Sub(Base):
+    pass
+---
+s = Sub.get()
+---
+s.v.append(2)
+---
+print(len(Base.made), Sub.get() is s, Sub.get().v)
+"""),
+        probes=("Sub.get() is s, Base.made[Sub] is s",),
+        edits=(
+            Edit({1: "s = 0"}),
+            Edit({2: "pass"}),
+        ),
+    ),
+    Case(
+        row="11",
+        name="class-state-of-a-metaclass",
+        cells=cells("""
+class Single(type):
+    made = {}
+    def __call__(cls, *a):
+        if cls not in cls.made:
+            cls.made[cls] = super().__call__(*a)
+        return cls.made[cls]
+class Conf(metaclass=Single):
+    def __init__(self):
+        self.v = [1]
+---
+c = Conf()
+---
+c.v.append(2)
+---
+d = Conf()
+---
+print(c is d, d.v)
+"""),
+        probes=("Conf() is c, Conf().v, len(Single.made)",),
+        edits=(
+            Edit({2: "pass"}),
+            Edit({3: "d = Conf()\nd.v.append(5)"}),
+        ),
+    ),
+    Case(
+        row="11",
+        name="instance-of-a-subclass",
+        cells=cells("""
+class Base:
+    log = []
+    def note(self, v):
+        self.log.append(v)
+class Sub(Base):
+    pass
+items = [Sub()]
+---
+items[0].note('a')
+---
+x = len(items)
+---
+print(Base.log, x)
+"""),
+        probes=("Base.log, Sub.log",),
+        edits=(Edit({1: "pass"}),),
+    ),
+    Case(
         row="12",
         name="dataclass",
         cells=cells("""
