@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import re
 import sys
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
-from itertools import islice
-from types import ModuleType, SimpleNamespace
+from itertools import count, islice
+from types import FunctionType, GeneratorType, ModuleType, SimpleNamespace
 from typing import Any
 
 __all__ = ["ModuleState", "changed", "is_installed", "module_state"]
@@ -63,7 +64,7 @@ class _Identity:
 
 
 class _Contents:
-    """What an attribute of a local module holds: containers, objects of local classes, and these classes themselves."""
+    """What an attribute of a local module holds: containers, objects of local classes, these classes, functions."""
 
     def __init__(self) -> None:
         self._left = _COMPARED
@@ -90,6 +91,15 @@ class _Contents:
         if kind in _HOLDERS or _is_local(kind):
             own = _own_attributes(value)
             return [part for name, held in own.items() if not _CACHE.search(name) for part in (name, held)]
+        if kind is GeneratorType and value.gi_frame is not None:
+            frame = value.gi_frame
+            return [frame.f_lasti, value.gi_yieldfrom, *frame.f_locals.values()]
+        if kind is count:
+            return [repr(value)]
+        if hasattr(kind, "__next__") and hasattr(kind, "__length_hint__"):
+            return [operator.length_hint(value)]
+        if kind is FunctionType and not is_installed(str(value.__module__)):
+            return _kept_by(value)
         if isinstance(value, type) and _is_local(value):
             data = {name: held for name, held in vars(value).items() if not (name.startswith("__") or is_code(held))}
             return [part for name, held in data.items() if not _CACHE.search(name) for part in (name, held)]
@@ -107,6 +117,16 @@ def _own_attributes(value: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return found
+
+
+def _kept_by(function: FunctionType) -> list[Any]:
+    """What a function keeps between its calls: defaults, attributes, variables of its closure."""
+    kept = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    kept += [part for name, held in function.__dict__.items() if name != "__wrapped__" for part in (name, held)]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not filled yet
+            kept.append(cell.cell_contents)
+    return kept
 
 
 def is_code(value: object) -> bool:

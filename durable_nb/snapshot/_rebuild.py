@@ -213,7 +213,38 @@ class _Filler:
 
 
 def class_skeleton(metaclass: type, name: str, bases: tuple[type, ...], keywords: dict[str, Any]) -> type:
-    return types.new_class(name, bases, {"metaclass": metaclass}, lambda body: body.update(keywords))
+    """A class without its attributes.
+
+    Making it runs the hooks of its bases and its metaclass a second time, in a process where what they have noted comes
+    back by itself: `__init_subclass__` may add to a table of the base.
+    """
+    noted = {base: _held_by(base) for one in (metaclass, *bases) for base in one.__mro__ if base.__module__ == _MAIN}
+    made = types.new_class(name, bases, {"metaclass": metaclass}, lambda body: body.update(keywords))
+    for base, held in noted.items():
+        for attribute, (value, content) in held.items():
+            _put_back(base, attribute, value, content)
+    return made
+
+
+_MAIN = "__main__"
+
+
+def _held_by(cls: type) -> dict[str, tuple[Any, Any]]:
+    """The class's own data, and copies of its tables."""
+    tables = (list, dict, set)
+    return {
+        name: (value, type(value)(value) if type(value) in tables else None)
+        for name, value in vars(cls).items()
+        if not (name.startswith("__") and name.endswith("__")) and not hasattr(type(value), "__get__")
+    }
+
+
+def _put_back(cls: type, name: str, value: Any, content: Any) -> None:
+    if vars(cls).get(name) is not value:
+        setattr(cls, name, value)
+    if content is not None and (len(content) != len(value) or list(content) != list(value)):
+        value.clear()
+        value.extend(content) if type(value) is list else value.update(content)
 
 
 def class_body(made: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:

@@ -10,7 +10,24 @@ from hypothesis import strategies as st
 
 PREAMBLE = "import os, random, pathlib\nimport numpy as np\nimport helper"
 START = "a, b, c, d = 1, [2], {'k': [3]}, 'four'"
-HELPER = "VALUE = {value}\nSTATE = []\ndef f(x):\n    return [x, VALUE]\ndef push(x):\n    STATE.append(x)\n    return len(STATE)\n"
+HELPER = """\
+VALUE = {value}
+STATE = []
+OPTIONS = {{'k': {{'w': [1]}}}}
+class Box:
+    seen = []
+    def __init__(self, v):
+        self.v = v
+    def add(self, v):
+        self.seen.append(v)
+        return self.seen
+BOX = Box(0)
+def f(x):
+    return [x, VALUE, OPTIONS['k']['w'][-1]]
+def push(x):
+    STATE.append(x)
+    return len(STATE)
+"""
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
 numbers = st.integers(0, 9)
@@ -83,6 +100,12 @@ CODE = (
     "if isinstance({x}, K): {x}.v = {n}",
     "{x} = {y}.bump() if hasattr({y}, 'bump') else {n}",
     "{x} = isinstance({y}, K)",
+    "if hasattr({x}, 'bump'): {x}.bump()",
+    "class L(K):\n    pass",
+    "{x} = L({y})",
+    "class M(type):\n    made = []\n    def __call__(cls, *given):\n        M.made.append({n})\n        return super().__call__(*given)",
+    "class N(metaclass=M):\n    pass\n{x} = N",
+    "if isinstance({x}, type): {y} = {x}({n}) if {x} is K else type({x}).__name__",
     "K.tag = {n}",
     "f.note = {x}",
 )
@@ -103,6 +126,14 @@ OUTSIDE = (
     "{x} = helper.VALUE",
     "{x} = helper.push({n})",
     "helper.VALUE = {n}",
+    "helper.OPTIONS['k']['w'].append({n})",
+    "{x} = helper.OPTIONS['k']",
+    "if isinstance({x}, dict) and isinstance({x}.get('w'), list): {x}['w'].append({n})",
+    "{x} = helper.Box({n})",
+    "{x} = helper.BOX",
+    "if isinstance({x}, helper.Box): {x}.v = {n}",
+    "if isinstance({x}, helper.Box): {x}.add({n})",
+    "{x} = len(helper.Box.seen), helper.BOX.v",
     "os.environ['SOME_MODE'] = '{n}'",
     "{x} = os.environ.get('SOME_MODE')",
     "exec('{x} = [{n}]')",

@@ -48,6 +48,38 @@ def twice(n):
 """
 """A module beside the notebook whose classes and objects remember what was done to them."""
 
+REMEMBERING = """
+import functools, itertools
+def add(x, seen=[]):
+    seen.append(x)
+    return list(seen)
+def counter():
+    counter.n += 1
+    return counter.n
+counter.n = 0
+def make():
+    n = 0
+    def tick():
+        nonlocal n
+        n += 1
+        return n
+    return tick
+tick = make()
+_n = 0
+def bump():
+    global _n
+    _n += 1
+    return _n
+ids = itertools.count()
+@functools.lru_cache(None)
+def slow(n):
+    return n * 2
+def gen():
+    yield from range(100)
+stream = gen()
+"""
+"""A module beside the notebook whose functions and iterators remember."""
+
 WARNING = """
 import warnings
 def old(n):
@@ -974,6 +1006,45 @@ print(helper.P.seen, sorted(helper.P._made), helper.store._rows, helper.names(),
         ),
         edits=(Edit({2: "pass"}), Edit({3: "pass"}), Edit({4: "pass"})),
         replays=(5,),
+    ),
+    Case(
+        row="31",
+        name="functions-of-a-local-module-that-remember",
+        cells=cells("""
+import helper
+---
+a = helper.add(1)
+---
+b = helper.counter()
+---
+c = helper.tick()
+---
+d = helper.bump()
+---
+s = helper.slow(3)
+---
+print(helper.add(2), helper.counter(), helper.tick(), helper.bump(), helper.slow(3), a, b, c, d, s)
+"""),
+        files={"helper.py": REMEMBERING},
+        probes=("helper.add(3), helper.counter(), helper.tick(), helper.bump()",),
+        edits=(Edit({1: "a = 1"}), Edit({3: "c = 1"})),
+        replays=(5,),
+    ),
+    Case(
+        row="31",
+        name="iterators-of-a-local-module",
+        cells=cells("""
+import helper
+---
+a = next(helper.ids)
+---
+b = next(helper.stream)
+---
+print(a, b, next(helper.ids), next(helper.stream))
+"""),
+        files={"helper.py": REMEMBERING},
+        probes=("next(helper.ids), next(helper.stream)",),
+        edits=(Edit({1: "a = 1"}),),
     ),
     Case(
         row="32",

@@ -1160,6 +1160,32 @@ print(Base.log, x)
         edits=(Edit({1: "pass"}),),
     ),
     Case(
+        row="11",
+        name="subclasses-that-register",
+        cells=cells("""
+class A:
+    reg = []
+    def __init_subclass__(cls):
+        A.reg.append(cls.__name__)
+    def hi(self): return 'A'
+---
+class B(A):
+    def hi(self): return super().hi() + 'B'
+---
+b = B()
+b.k = [1]
+---
+def hi2(self): return 'patched'
+A.hi = hi2
+---
+x = b.hi()
+---
+print(x, b.hi(), A.reg)
+"""),
+        probes=("b.hi(), A.reg, isinstance(b, A)",),
+        edits=(Edit({3: "pass"}), Edit({1: "class B(A):\n    def hi(self): return 'new'"})),
+    ),
+    Case(
         row="12",
         name="dataclass",
         cells=cells("""
