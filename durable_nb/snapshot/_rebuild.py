@@ -218,7 +218,8 @@ def class_skeleton(metaclass: type, name: str, bases: tuple[type, ...], keywords
     Making it runs the hooks of its bases and its metaclass a second time, in a process where what they have noted comes
     back by itself: `__init_subclass__` may add to a table of the base.
     """
-    noted = {base: _held_by(base) for one in (metaclass, *bases) for base in one.__mro__ if base.__module__ == _MAIN}
+    lines = [getattr(one, "__mro__", ()) for one in (metaclass, *bases)]  # `NamedTuple` is a function
+    noted = {base: _held_by(base) for line in lines for base in line if base.__module__ == _MAIN}
     made = types.new_class(name, bases, {"metaclass": metaclass}, lambda body: body.update(keywords))
     for base, held in noted.items():
         for attribute, (value, content) in held.items():
