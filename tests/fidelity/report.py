@@ -149,6 +149,8 @@ def main() -> int:
         "",
         "- An array that is alone comes back owning its memory, or as a map: `x.base` and `x.resize` may differ.",
         "- Caches (`lru_cache`) start cold; results are the same.",
+        "- Immutable values are equal, not identical: `pickle.dumps` of what came back may differ by some bytes.",
+        "- A package that patches another one inside its functions (seaborn's colour maps) does so when it is called again.",
         "- Objects that hold something outside, or that are used up by use, are made again by running their cell, and so "
         "is every cell that changes them.",
         "",
