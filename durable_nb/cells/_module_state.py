@@ -34,7 +34,7 @@ def module_state(module: ModuleType, *, local: bool = False) -> ModuleState:
     if not local:
         return dict(vars(module))  # each cell takes it, of all that it can reach: what is of interest is asked later
     return {
-        name: (value, None if _CACHE.search(name) else _Contents().of(value))
+        name: (value, _contents(name, value))
         for name, value in list(vars(module).items())
         if not name.startswith("__") and not isinstance(value, ModuleType)
     }
@@ -47,6 +47,43 @@ _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _HOLDERS = (SimpleNamespace, Namespace)
 _COMPARED = 2000
 """Objects of one attribute. Deeper down only identities count."""
+
+
+def _contents(name: str, value: Any) -> object:
+    """What an attribute holds; None where there is nothing inside, as in most functions and classes of a project."""
+    kind = type(value)
+    if kind in _ATOMS or (kind is FunctionType and _keeps_nothing(value)):
+        return None
+    if issubclass(kind, type):
+        data = _data_of(value)
+        if _ATOMS.issuperset(map(type, data)):
+            return data, list(map(type, data))
+    return None if _CACHE.search(name) else _Contents().of(value)
+
+
+def _keeps_nothing(function: FunctionType) -> bool:
+    return (
+        function.__closure__ is None
+        and not function.__dict__
+        and (function.__kwdefaults__ is None or _ATOMS.issuperset(map(type, function.__kwdefaults__.values())))
+        and _ATOMS.issuperset(map(type, function.__defaults__ or ()))
+    )
+
+
+_data_names: dict[int, tuple[type, int, tuple[str, ...]]] = {}
+"""By id: the class, how many attributes it had, and which of them are no code."""
+
+
+def _data_of(cls: type) -> list[Any]:
+    """Names and values of what a class of a local module holds."""
+    own = vars(cls)
+    known = _data_names.get(id(cls))
+    if known is None or known[0] is not cls or known[1] != len(own):
+        names = [name for name, held in own.items() if not (name.startswith("__") or is_code(held))]
+        local = _is_local(cls)
+        known = (cls, len(own), tuple(name for name in names if local and not _CACHE.search(name)))
+        _data_names[id(cls)] = known
+    return [part for name in known[2] for part in (name, own.get(name))]
 
 
 class _Identity:
@@ -100,10 +137,7 @@ class _Contents:
             return [operator.length_hint(value)]
         if kind is FunctionType and not is_installed(str(value.__module__)):
             return _kept_by(value)
-        if isinstance(value, type) and _is_local(value):
-            data = {name: held for name, held in vars(value).items() if not (name.startswith("__") or is_code(held))}
-            return [part for name, held in data.items() if not _CACHE.search(name) for part in (name, held)]
-        return None
+        return _data_of(value) or None if issubclass(kind, type) else None
 
 
 def _is_local(kind: type) -> bool:
