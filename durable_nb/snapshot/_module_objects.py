@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from types import ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from durable_nb.snapshot._kinds import ATOMS, Kind, is_main, kind_of_type
@@ -42,6 +42,9 @@ _LOOKED_INTO = 1000
 
 _OPAQUE = sys.stdlib_module_names | {"matplotlib", "numpy", "pandas", "polars", "torch"}
 """Packages whose objects are no plain holders: what they hold is theirs."""
+
+
+_NO_PLACE = ATOMS | {FunctionType, BuiltinFunctionType, ModuleType, type}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class ModuleObjects:
         for name in self._local:
             module = sys.modules.get(name)
             for attribute, value in list(vars(module).items()) if module is not None else ():
-                if not attribute.startswith("__"):
+                if type(value) not in _NO_PLACE and not attribute.startswith("__"):
                     waiting.append((Place(name, attribute), value))
         tops = len(waiting)
         while waiting and len(found) < tops + _LOOKED_INTO:

@@ -138,7 +138,7 @@ def run_fitting(notebook: Namespace, sources: list[str]) -> list[str]:
     """Run the cells; returns those that did not fail."""
     done = []
     for source in sources:
-        with contextlib.suppress(TypeError, AttributeError, KeyError, IndexError, NameError, ValueError):
+        with contextlib.suppress(ArithmeticError, TypeError, AttributeError, LookupError, NameError, ValueError):
             notebook.run(source)
             done.append(source)
     return done
