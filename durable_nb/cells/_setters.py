@@ -52,6 +52,9 @@ _COME_BACK = frozenset(
 )
 """Packages whose settings are state of the process, which checkpoints hold, or are seen by comparison."""
 
+_TABLES_COME_BACK = frozenset({"IPython", "csv", "durable_nb"})
+"""Those of them whose tables are state of the process too."""
+
 _ATOMS = (int, float, complex, str, bytes, type(None))
 
 
@@ -70,7 +73,8 @@ def is_setter(path: Chain) -> bool:
     top = path[0].removeprefix("@").partition(".")[0]
     if (top, path[-1]) in _PATCHES:
         return True
-    if len(path) > 1 and is_installed(top) and (_PATCH.fullmatch(path[-1]) or registers(path)):
+    adds = registers(path) and top not in _TABLES_COME_BACK
+    if len(path) > 1 and is_installed(top) and (adds or _PATCH.fullmatch(path[-1])):
         return True
     if len(path) < 2 or top in _COME_BACK or not is_installed(top):
         return False

@@ -521,6 +521,7 @@ def test_a_call_that_sets_something_in_a_package_is_a_set_up(source: str, target
         "import networkx as nx\nnx.add_path(holder.graph, [1, 2])",
         "import pandas as pd\npd.set_option('display.max_rows', 3)",
         "import torch\nwith torch.set_grad_enabled(False):\n    y = 1",
+        "import csv\ncsv.register_dialect('semicolons', delimiter=';')",
         "rows.add('x')",
         "axes.set_title('x')",
         "set('abc')",
