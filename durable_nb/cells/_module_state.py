@@ -79,7 +79,7 @@ def _data_of(cls: type) -> list[Any]:
     own = vars(cls)
     known = _data_names.get(id(cls))
     if known is None or known[0] is not cls or known[1] != len(own):
-        names = [name for name, held in own.items() if not (name.startswith("__") or is_code(held))]
+        names = [name for name, held in list(own.items()) if not (name.startswith("__") or is_code(held))]
         local = _is_local(cls)
         known = (cls, len(own), tuple(name for name in names if local and not _CACHE.search(name)))
         _data_names[id(cls)] = known
@@ -101,7 +101,10 @@ class _Identity:
 
 
 class _Contents:
-    """What an attribute of a local module holds: containers, objects of local classes, these classes, functions."""
+    """What an attribute of a local module holds: containers, objects of local classes, these classes, functions.
+
+    Tables are copied by one call before they are gone through: a thread of the module's may be filling them.
+    """
 
     def __init__(self) -> None:
         self._left = _COMPARED
@@ -110,7 +113,7 @@ class _Contents:
     def of(self, value: Any) -> object:
         kind = type(value)
         if kind in _ATOMS:
-            return kind, repr(value)
+            return kind, repr(value) if kind is float or kind is complex else value  # zeros have signs
         if id(value) in self._met or self._left <= 0:
             return _Identity(value)
         parts = self._parts(kind, value)
@@ -122,18 +125,18 @@ class _Contents:
 
     def _parts(self, kind: type, value: Any) -> list[Any] | None:
         if kind in (dict, OrderedDict, defaultdict, Counter):
-            return [part for pair in islice(value.items(), self._left) for part in pair]
+            return [part for pair in list(islice(value.items(), self._left)) for part in pair]
         if kind in (list, tuple, deque, set, frozenset):
             return list(islice(value, self._left))
         if kind in _HOLDERS or _is_local(kind):
             own = _own_attributes(value)
-            return [part for name, held in own.items() if not _CACHE.search(name) for part in (name, held)]
+            return [part for name, held in list(own.items()) if not _CACHE.search(name) for part in (name, held)]
         if kind is GeneratorType and value.gi_frame is not None:
             frame = value.gi_frame
             return [frame.f_lasti, value.gi_yieldfrom, *frame.f_locals.values()]
         if kind is count:
             return [repr(value)]
-        if hasattr(kind, "__next__") and hasattr(kind, "__length_hint__"):
+        if kind.__module__ == "builtins" and hasattr(kind, "__length_hint__") and hasattr(kind, "__next__"):
             return [operator.length_hint(value)]
         if kind is FunctionType and not is_installed(str(value.__module__)):
             return _kept_by(value)

@@ -55,6 +55,8 @@ def importable(value: Any) -> bool:
     module = getattr(value, "__module__", None)
     if module is None or module == "__main__":
         return _builtin_name(value)
+    if not isinstance(module, str):
+        return False  # a class body may set it to anything
     holder: Any = sys.modules.get(module) or _loaded_now(module)
     if holder is None:
         return False

@@ -11,7 +11,6 @@ import sys
 import sysconfig
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
@@ -127,17 +126,22 @@ class ModuleObjects:
 def _parts(value: Any) -> list[tuple[tuple[str, Any], Any]]:
     """What may hold further objects inside a value, and the step to it."""
     kind = type(value)
-    found: Iterator[tuple[tuple[str, Any], Any]]
+    if kind in (list, tuple):
+        return [(("index", at), part) for at, part in enumerate(value[:_LOOKED_INTO]) if type(part) not in ATOMS]
     if kind in (dict, OrderedDict, defaultdict, Counter):
-        found = ((("key", key), part) for key, part in islice(value.items(), _LOOKED_INTO) if type(key) in ATOMS)
-    elif kind in (list, tuple):
-        found = ((("index", index), part) for index, part in enumerate(value[:_LOOKED_INTO]))
-    elif kind.__module__.partition(".")[0] in _OPAQUE and kind not in (SimpleNamespace, Namespace):
+        step, table = "key", value
+    elif str(kind.__module__).partition(".")[0] in _OPAQUE and kind not in (SimpleNamespace, Namespace):
         return []
     else:
-        try:
-            attributes = object.__getattribute__(value, "__dict__")
-        except AttributeError:
-            return []
-        found = ((("attribute", key), part) for key, part in islice(attributes.items(), _LOOKED_INTO))
-    return [(step, part) for step, part in found if type(part) not in ATOMS]
+        step, table = "attribute", _attributes(value)
+    # Copied by one call: a thread of the module's may be filling the table.
+    pairs = list(islice(table.items(), _LOOKED_INTO))
+    return [((step, key), part) for key, part in pairs if type(key) in ATOMS and type(part) not in ATOMS]
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found

@@ -95,7 +95,12 @@ class Warned(Part):
 
 
 def _version_of_filters() -> int | None:
-    """What Python writes into a list of warnings; it tells the number nowhere else."""
+    """What Python writes into a list of warnings, as it tells the number nowhere else; None when nobody watches.
+
+    Without a watcher (somebody has reloaded `warnings`) the question itself would be shown.
+    """
+    if not hasattr(warnings._showwarnmsg, "watched_by"):  # type: ignore[attr-defined]
+        return None
     registry: dict[Any, Any] = {}
     with contextlib.suppress(_Probe):
         warnings.warn_explicit(_Probe(), _Probe, "", 0, registry=registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,3 +186,23 @@ def test_the_first_figure_is_no_set_up() -> None:
     plt.switch_backend("agg")
     plt.close(plt.figure())
     assert changed(before, module_state(plt), package="matplotlib") == []
+
+
+def test_a_table_that_a_thread_fills_can_be_compared() -> None:
+    some = module(table={})
+    stop = threading.Event()
+
+    def fill() -> None:
+        number = 0
+        while not stop.is_set():
+            some.table[number % 3000] = some.table.pop((number + 1) % 3000, None)
+            number += 1
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        for _ in range(300):
+            changed(module_state(some, local=True), module_state(some, local=True))
+    finally:
+        stop.set()
+        thread.join()

@@ -68,3 +68,9 @@ def test_asking_shows_nothing_even_where_warnings_are_errors(noisy: types.Module
 def test_what_cannot_be_found_again_is_left_out(noisy: types.ModuleType) -> None:
     Warned().write([True, [["no_such_module", "x", "builtins:UserWarning", 1], [noisy.__name__, "x", "gone:Kind", 1]]])
     assert not hasattr(noisy, "__warningregistry__")
+
+
+def test_asking_shows_nothing_where_nobody_watches(noisy: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "_showwarnmsg", lambda message: noisy.shown.append(message))
+    assert Warned().read() is None
+    assert noisy.shown == []
