@@ -16,9 +16,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from durable_nb.cells._module_state import is_installed
 from durable_nb.cells._uses import Chain
 
-_SETTER = re.compile(
-    r"(set|enable|disable|register|unregister|install|init|initialize|use|add|configure)(_\w+|[A-Z]\w*)?"
-)
+_SETTER = re.compile(r"(set|enable|disable|install|init|initialize|use|add|configure)(_\w+|[A-Z]\w*)?")
 _PATCH = re.compile(r"_*(un)?(monkey_?)?patch(_\w+)?")
 """Functions that replace parts of packages, other ones as well: no package keeps that among its settings."""
 
@@ -62,7 +60,7 @@ def looks_like_setter(chain: Chain) -> bool:
     """Whether a dotted path, from its root to the function, may be one that sets something."""
     last = chain[-1]
     return (
-        bool(_SETTER.fullmatch(last) or _PATCH.fullmatch(last))
+        bool(_SETTER.fullmatch(last) or _PATCH.fullmatch(last) or registers(chain))
         or any(last == end for _, end in _PATCHES)
         or not _OF_SETTINGS.isdisjoint(chain)
     )
