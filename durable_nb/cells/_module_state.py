@@ -8,7 +8,8 @@ import re
 import sys
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
-from itertools import count, islice
+from collections.abc import Iterable
+from itertools import chain, count, islice
 from types import FunctionType, GeneratorType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -125,9 +126,9 @@ class _Contents:
 
     def _parts(self, kind: type, value: Any) -> list[Any] | None:
         if kind in (dict, OrderedDict, defaultdict, Counter):
-            return [part for pair in list(islice(value.items(), self._left)) for part in pair]
+            return self._first(value) + self._first(value.values())
         if kind in (list, tuple, deque, set, frozenset):
-            return list(islice(value, self._left))
+            return self._first(value)
         if kind in _HOLDERS or _is_local(kind):
             own = _own_attributes(value)
             return [part for name, held in list(own.items()) if not _CACHE.search(name) for part in (name, held)]
@@ -141,6 +142,10 @@ class _Contents:
         if kind is FunctionType and not is_installed(str(value.__module__)):
             return _kept_by(value)
         return _data_of(value) or None if issubclass(kind, type) else None
+
+    def _first(self, members: Iterable[Any]) -> list[Any]:
+        # `chain` asks for the iterator inside the call of `list`. One that exists before may be out of date by then.
+        return list(islice(chain(members), self._left))
 
 
 def _is_local(kind: type) -> bool:
@@ -159,7 +164,7 @@ def _own_attributes(value: Any) -> dict[str, Any]:
 def _kept_by(function: FunctionType) -> list[Any]:
     """What a function keeps between its calls: defaults, attributes, variables of its closure."""
     kept = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    kept += [part for name, held in function.__dict__.items() if name != "__wrapped__" for part in (name, held)]
+    kept += [part for name, held in list(function.__dict__.items()) if name != "__wrapped__" for part in (name, held)]
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # not filled yet
             kept.append(cell.cell_contents)

@@ -12,7 +12,7 @@ import sysconfig
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -134,9 +134,9 @@ def _parts(value: Any) -> list[tuple[tuple[str, Any], Any]]:
         return []
     else:
         step, table = "attribute", _attributes(value)
-    # Copied by one call: a thread of the module's may be filling the table.
-    pairs = list(islice(table.items(), _LOOKED_INTO))
-    return [((step, key), part) for key, part in pairs if type(key) in ATOMS and type(part) not in ATOMS]
+    # Copied by one call, in which `chain` asks for the iterator: a thread of the module's may be filling the table.
+    keys = [key for key in list(islice(chain(table), _LOOKED_INTO)) if type(key) in ATOMS]
+    return [((step, key), part) for key in keys if type(part := table.get(key)) not in ATOMS]
 
 
 def _attributes(value: Any) -> dict[str, Any]:

@@ -199,10 +199,13 @@ def test_a_table_that_a_thread_fills_can_be_compared() -> None:
             number += 1
 
     thread = threading.Thread(target=fill)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     thread.start()
     try:
-        for _ in range(300):
+        for _ in range(3000):
             changed(module_state(some, local=True), module_state(some, local=True))
     finally:
+        sys.setswitchinterval(interval)
         stop.set()
         thread.join()
