@@ -80,31 +80,6 @@ class Mark:
         return self.weak is None or self.weak() is value
 
 
-class Links:
-    """Union-find over names."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-
-    def add(self, name: str) -> None:
-        self._parents.setdefault(name, name)
-
-    def top(self, name: str) -> str:
-        while self._parents[name] != name:
-            self._parents[name] = name = self._parents[self._parents[name]]
-        return name
-
-    def join(self, left: str, right: str) -> None:
-        if left != right:
-            self._parents[self.top(left)] = self.top(right)
-
-    def components(self) -> list[set[str]]:
-        found: dict[str, set[str]] = {}
-        for name in self._parents:
-            found.setdefault(self.top(name), set()).add(name)
-        return list(found.values())
-
-
 def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
     """Names that are not bound to what they were when they were marked, in the order of the bindings.
 

@@ -31,7 +31,8 @@ from durable_nb.snapshot._bindings import Bindings, result_number
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
-from durable_nb.snapshot._groups import MISSING, Group, Links, Mark, Version, moved, parted
+from durable_nb.snapshot._groups import MISSING, Group, Mark, Version, moved, parted
+from durable_nb.snapshot._links import ObjectIndex, connected
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
@@ -92,10 +93,8 @@ class Tracker:
         self.bound = Bindings(namespace, hidden)
         self._capture = capture
         self._groups: dict[str, Group] = {}
-        self._index: dict[int, Group] = {}
-        self._shadow_groups: dict[int, Group] = {}
+        self._index = ObjectIndex()
         self._module_states: dict[str, str] = {}
-        self._shadow_index: dict[int, set[int]] = {}
         self._versions: dict[str, Version] = {}
         self._dirty: set[str] = set()
         self.buffers = StoredBuffers()
@@ -412,7 +411,7 @@ class Tracker:
         self._versions.pop(name, None)
         if group is None:
             return
-        self._forget(group)
+        self._index.remove(group)
         rest = tuple(other for other in group.names if other != name and self._groups.get(other) is group)
         if rest:
             smaller = Group(rest)
@@ -456,14 +455,14 @@ class Tracker:
                     self._pass_over(part, hashing=hashing)
                 return
         group.scan = found
-        others = {id(other): other for other in self._linked_groups(found) if other is not group}
+        others = {id(other): other for other in self._index.linked(found) if other is not group}
         if not others:
             self._remember(group)
             return
         names = {*group.names, *(name for other in others.values() for name in other.names)}
         merged = Group(self._ordered(names))
         for other in others.values():
-            self._forget(other)
+            self._index.remove(other)
         merged.scan = self._scan(merged.names, hashing=hashing)
         for name in merged.names:
             self._groups[name] = merged
@@ -483,42 +482,7 @@ class Tracker:
     def _remember(self, group: Group) -> None:
         assert group.scan is not None
         self._module_states.update(group.scan.module_states)
-        for ids in group.scan.mutables.values():
-            for key in ids:
-                self._index[key] = group
-        for ids in group.scan.shadowed.values():
-            for key in ids:
-                self._shadow_index.setdefault(key, set()).add(id(group))
-                self._shadow_groups[id(group)] = group
-
-    def _forget(self, group: Group) -> None:
-        if group.scan is None:
-            return
-        for ids in group.scan.mutables.values():
-            for key in ids:
-                if self._index.get(key) is group:
-                    del self._index[key]
-        for ids in group.scan.shadowed.values():
-            for key in ids:
-                holders = self._shadow_index.get(key)
-                if holders is not None:
-                    holders.discard(id(group))
-                    if not holders:
-                        del self._shadow_index[key]
-        self._shadow_groups.pop(id(group), None)
-
-    def _linked_groups(self, found: Scan) -> Iterator[Group]:
-        """Groups that share a mutable object with this scan (memory of pandas links to plain arrays only)."""
-        for ids in found.mutables.values():
-            for key in ids:
-                if key in self._index:
-                    yield self._index[key]
-                for holder in self._shadow_index.get(key, ()):
-                    yield self._shadow_groups[holder]
-        for ids in found.shadowed.values():
-            for key in ids:
-                if key in self._index:
-                    yield self._index[key]
+        self._index.add(group)
 
     # --- regrouping --------------------------------------------------------------------------------------------
 
@@ -541,7 +505,7 @@ class Tracker:
             if name not in rebound
         }
         for group in broken.values():
-            self._forget(group)
+            self._index.remove(group)
             rest = tuple(name for name in group.names if name in bindings and name not in rebound)
             if rest:
                 units.append(rest)
@@ -552,7 +516,7 @@ class Tracker:
             self._versions.pop(name, None)
         scans = [self._scan(unit) for unit in units]
         for absorbed in self._absorbed(scans):
-            self._forget(absorbed)
+            self._index.remove(absorbed)
             units.append(absorbed.names)
             scans.append(absorbed.scan if absorbed.scan is not None else self._scan(absorbed.names))
         changed = []
@@ -582,27 +546,15 @@ class Tracker:
         """Untouched groups that what the cell made is linked to."""
         found: dict[int, Group] = {}
         for item in scans:
-            for group in self._linked_groups(item):
+            for group in self._index.linked(item):
                 found[id(group)] = group
         return list(found.values())
 
     def _components(
         self, bindings: Mapping[str, Any], units: list[tuple[str, ...]], scans: list[Scan]
     ) -> Iterator[tuple[tuple[str, ...], Scan]]:
-        links = Links()
-        holders: dict[int, str] = {}
-        for item in scans:
-            for name, ids in item.mutables.items():
-                links.add(name)
-                for key in ids:
-                    links.join(name, holders.setdefault(key, name))
-        for item in scans:
-            for name, ids in item.shadowed.items():
-                for key in ids:
-                    if key in holders:
-                        links.join(name, holders[key])
         whole = {frozenset(unit): item for unit, item in zip(units, scans, strict=True)}
-        for component in links.components():
+        for component in connected(scans):
             names = tuple(component) if len(component) == 1 else self._ordered(component, bindings)
             found = whole.get(frozenset(names))
             if found is None or found.names != names or found.state is None:
