@@ -36,7 +36,9 @@ _COUNT = re.compile(r"count\((-?\d+)\)")
 _OWN = frozenset(
     {"IPython", "PIL", "anywidget", "comm", "debugpy", "durable_nb", "ipykernel", "ipywidgets", "jedi", "joblib"}
     | {"jupyter_client", "matplotlib", "matplotlib_inline", "networkx", "numpy", "pandas", "parso", "psygnal", "rich"}
-    | {"prompt_toolkit", "pygments", "scipy", "sklearn", "threadpoolctl", "tornado", "tqdm", "traitlets", "zmq"}
+    | {"platformdirs", "prompt_toolkit", "psutil", "pydevd", "pydevd_plugins", "_pydev_bundle", "_pydevd_bundle"}
+    | {"_pydevd_frame_eval", "_pydevd_sys_monitoring"}
+    | {"pygments", "scipy", "sklearn", "threadpoolctl", "tornado", "tqdm", "traitlets", "zmq"}
 )
 """Packages that the kernel itself uses, whose counts move by themselves, and such as count only what nobody sees."""
 

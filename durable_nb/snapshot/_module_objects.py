@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
@@ -70,43 +70,58 @@ class Place:
         return found
 
 
+_Found = tuple[Any, Any]
+"""Module and attribute, or where the holder was found and the step from there: places are made for those that count."""
+
+
+def _place(found: _Found) -> Place:
+    steps: list[Any] = []
+    while not isinstance(found[0], str):
+        found, step = found
+        steps.append(step)
+    return Place(*found, tuple(reversed(steps)))
+
+
 class ModuleObjects:
     """Which mutable objects local modules hold under a name, and inside these."""
 
     def __init__(self) -> None:
         self._looked_at: dict[str, bool] = {}
         self._local: list[str] = []
-        self._found: dict[int, Place] = {}
+        self._found: dict[int, _Found] = {}
 
     def refresh(self) -> None:
         """Look at the local modules as they are now."""
         if len(self._looked_at) != len(sys.modules):
+            known = self._looked_at
             self._looked_at = {
-                name: self._looked_at.get(name) or _is_local(name, module) for name, module in list(sys.modules.items())
+                name: known[name] if name in known else _is_local(name, module)
+                for name, module in list(sys.modules.items())
             }
             self._local = [name for name, local in self._looked_at.items() if local]
-        found: dict[int, Place] = {}
-        waiting: deque[tuple[Place, Any]] = deque()
+        found: dict[int, _Found] = {}
+        waiting: deque[tuple[_Found, Any]] = deque()
         for name in self._local:
             module = sys.modules.get(name)
             for attribute, value in list(vars(module).items()) if module is not None else ():
                 if type(value) not in _NO_PLACE and not attribute.startswith("__"):
-                    waiting.append((Place(name, attribute), value))
-        tops = len(waiting)
-        while waiting and len(found) < tops + _LOOKED_INTO:
+                    waiting.append(((name, attribute), value))
+        most = len(waiting) + _LOOKED_INTO
+        while waiting:
             place, value = waiting.popleft()
             mutable = kind_of_type(type(value)) in (Kind.MUTABLE, Kind.LISTED)
             if mutable and id(value) in found:
                 continue
             if mutable:
                 found[id(value)] = place
-            if mutable or type(value) is tuple:
-                waiting.extend((replace(place, steps=(*place.steps, step)), part) for step, part in _parts(value))
+            if len(found) + len(waiting) < most and (mutable or type(value) is tuple):
+                waiting.extend(((place, step), part) for step, part in _parts(value))
         self._found = found
 
     def place_of(self, value: Any) -> Place | None:
         """Where a local module holds this very object now."""
-        place = self._found.get(id(value))
+        found = self._found.get(id(value))
+        place = None if found is None else _place(found)
         module = None if place is None else sys.modules.get(place.module)
         if place is None or module is None:
             return None
