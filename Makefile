@@ -13,6 +13,10 @@ JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest
 # A notebook opened by the tests must not see the settings of whoever runs them.
 TEST_ENV := JUPYTER_PLATFORM_DIRS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 MPLBACKEND= DURABLE_NB_STORE= DURABLE_NB_EXECUTION=
+# Tests edit modules faster than the clock of compiled files ticks, so that kernels must write none of these; our own code
+# is compiled once before, since each test starts kernels of its own.
+TEST_ENV += PYTHONDONTWRITEBYTECODE=1
+COMPILE  := $(BIN)/python -m compileall -q durable_nb tests
 
 # What an install copies out of the tree, also an editable one: the kernelspec and the badge for JupyterLab.
 DATA := $(shell find share durable_nb/widgets/labextension -type f 2>/dev/null)
@@ -66,9 +70,11 @@ demo: $(STAMPS)/demo
 	$(BIN)/python demo/run_demo.py
 
 test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/widgets lint
+	@$(COMPILE)
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not soak" --benchmark-disable
 
 quick: $(STAMPS)/test
+	@$(COMPILE)
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) tests/unit tests/property tests/conformance
 
 lint: $(STAMPS)/test
@@ -82,16 +88,19 @@ format: $(STAMPS)/test
 
 # The parts against the last saved run, then whole notebooks beside the neighbours: docs/performance.md.
 bench: $(STAMPS)/test
+	@$(COMPILE)
 	$(TEST_ENV) DURABLE_NB_BENCH_SCALE=1 $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
 	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.report
 
 soak: $(STAMPS)/test $(STAMPS)/chromium
 	@mkdir -p out && rm -f out/evidence.jsonl
+	@$(COMPILE)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]" || echo "atheris is not there for this Python: coverage-guided fuzzing is left out"
 	$(TEST_ENV) DURABLE_NB_SOAK=1 DURABLE_NB_EVIDENCE=$(CURDIR)/out/evidence.jsonl $(PYTEST) -n $(JOBS) --dist loadgroup -m "soak or not soak" --benchmark-disable
 	$(BIN)/python -m tests.crash.report out/evidence.jsonl
 
 fidelity: $(STAMPS)/test
+	@$(COMPILE)
 	$(TEST_ENV) $(BIN)/python -m tests.fidelity.report
 
 lab: $(STAMPS)/test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Bench:
         self.case, self._nursery, self._root = case, nursery, root
         self._count = 0
         self._plain: dict[tuple[object, ...], Outcome] = {}
+        self._ran: tuple[Path, Outcome] | None = None
 
     def place(self) -> Path:
         """A new folder with the case's files; all have paths of one length."""
@@ -31,6 +33,18 @@ class Bench:
         folder.mkdir(parents=True)
         self.write(folder, self.case.files)
         return folder
+
+    def ran(self) -> tuple[Path, Outcome]:
+        """A folder in which the notebook has been run once, and what that gave. The next call takes it back to that."""
+        if self._ran is None:
+            folder = self.place()
+            self._ran = folder, self.run(folder)[1]
+            subprocess.run(["cp", "-a", folder.parent, self._root / "kept"], check=True)
+        else:
+            folder = self._ran[0]
+            shutil.rmtree(folder.parent)
+            subprocess.run(["cp", "-a", self._root / "kept", folder.parent], check=True)
+        return self._ran
 
     def write(self, folder: Path, files: Mapping[str, str | None]) -> None:
         """Make, change or delete files."""
@@ -108,18 +122,16 @@ class Bench:
             yield from getattr(self, f"_{mode}")(sample)
 
     def _fresh(self, sample: random.Random | None) -> Iterator[Verdict]:
-        yield self.judge("fresh", "", self.plain(), self.run(self.place())[1])
+        yield self.judge("fresh", "", self.plain(), self.ran()[1])
 
     def _twice(self, sample: random.Random | None) -> Iterator[Verdict]:
-        folder = self.place()
-        self.run(folder)
+        folder, _ = self.ran()
         for number in (1, 2):
             yield self.judge("twice", f"replay {number}", self.plain(), self.run(folder)[1], replays=True)
 
     def _edited(self, sample: random.Random | None) -> Iterator[Verdict]:
         for number, edit in enumerate(self.case.edits):
-            folder = self.place()
-            self.run(folder)
+            folder, _ = self.ran()
             self.write(folder, edit.files)
             cells = edit.of(self.case.cells)
             yield self.judge(
@@ -164,21 +176,19 @@ class Bench:
 
     def _first_fresh(self, sample: random.Random | None) -> Iterator[Verdict]:
         """The plain kernel gives other values, so only the course is compared."""
-        first = self.run(self.place())[1]
+        _, first = self.ran()
         found = [f"cell {n}: {cell['ename']}" for n, cell in enumerate(first.cells) if cell["status"] != "ok"]
         yield Verdict(self.case.id, "fresh", "", "wrong" if found else "equal", tuple(found), tuple(first.told))
 
     def _first_twice(self, sample: random.Random | None) -> Iterator[Verdict]:
-        folder = self.place()
-        first = self.run(folder)[1]
+        folder, first = self.ran()
         for number in (1, 2):
             yield self.judge("twice", f"replay {number}", first, self.run(folder)[1], replays=True)
 
     def _first_edited(self, sample: random.Random | None) -> Iterator[Verdict]:
         """An edit of a later cell leaves the first results of the earlier ones."""
         for number, edit in enumerate(self.case.edits):
-            folder = self.place()
-            first = self.run(folder)[1]
+            folder, first = self.ran()
             cells = edit.of(self.case.cells)
             again = self.run(folder, cells=cells, env=edit.env)[1]
             kept = [n for n, (old, new) in enumerate(zip(self.case.cells, cells, strict=False)) if old == new]

@@ -163,6 +163,8 @@ def serve() -> None:
     for module in ("tests.fidelity.inprocess", "tests.fidelity.kills", "durable_nb.runtime", *sys.argv[2:]):
         importlib.import_module(module)
     _warm(home)
+    # Every kernel looks once where the loaded packages count; these have the same answer.
+    importlib.import_module("durable_nb.snapshot._counters").COUNTERS.read()
     gc.collect()
     gc.freeze()  # memory that the children share stays shared
     # What the children are to find: a path without the tests' folder, so that nothing of theirs is local code.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from durable_nb.snapshot import FileBlobStore
 from tests.unit.snapshot.describe import describe
 from tests.unit.snapshot.namespace import Namespace
+
+SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 
 HEAD = """
 import functools, collections
@@ -121,7 +124,9 @@ def cell(draw: Any) -> str:
 
 
 programs = st.lists(cell(), min_size=3, max_size=14)
-quick = settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=100 if SOAK else 40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def users(notebook: Namespace) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_a_table_that_a_thread_fills_can_be_compared() -> None:
     sys.setswitchinterval(1e-6)
     thread.start()
     try:
-        for _ in range(3000):
+        for _ in range(300):
             changed(module_state(some, local=True), module_state(some, local=True))
     finally:
         sys.setswitchinterval(interval)
