@@ -11,7 +11,7 @@ import pytest
 from tests.notebook.harness import Bench
 from tests.notebook.runners import Ran, _run
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = pytest.mark.kernel
 
 
 def durable(bench: Bench, *options: str) -> Ran:

@@ -18,7 +18,7 @@ from tests.notebook.harness import Bench
 from tests.notebook.runners import Ran, durable_nb, nbval, nbval_command
 from tests.notebook.stores import completed, undecided
 
-pytestmark = [pytest.mark.sampled(2), pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in EXAMPLES if path.stem != "digits"]  # the demo runs that one
