@@ -18,10 +18,14 @@ _RAN = ("executed", "not_durable", "failed")
 
 
 class Bench:
-    """Runs one case in folders of its own."""
+    """Runs one case in folders of its own.
 
-    def __init__(self, case: Case, nursery: Nursery, root: Path) -> None:
-        self.case, self._nursery, self._root = case, nursery, root
+    Args:
+        points: how many kill points a sample takes, in each of the two modes that kill.
+    """
+
+    def __init__(self, case: Case, nursery: Nursery, root: Path, *, points: int = 2) -> None:
+        self.case, self._nursery, self._root, self._points = case, nursery, root, points
         self._count = 0
         self._plain: dict[tuple[object, ...], Outcome] = {}
         self._ran: tuple[Path, Outcome] | None = None
@@ -159,9 +163,11 @@ class Bench:
     def _writes(self, sample: random.Random | None) -> Iterator[Verdict]:
         yield from self._with_kills("writes", self.write_points(), sample)
 
+    def _sampled(self, points: list[Kill], sample: random.Random | None) -> list[Kill]:
+        return points if sample is None or len(points) <= self._points else sample.sample(points, self._points)
+
     def _with_kills(self, mode: str, points: list[Kill], sample: random.Random | None) -> Iterator[Verdict]:
-        if sample is not None and len(points) > 2:
-            points = sample.sample(points, 2)
+        points = self._sampled(points, sample)
         for kill in points:
             folder = self.place()
             seen, _ = self.run(folder, kill=kill)
@@ -208,8 +214,7 @@ class Bench:
 
     def _first_kills(self, mode: str, points: list[Kill], sample: random.Random | None) -> Iterator[Verdict]:
         """What was shown before the kill is shown again."""
-        if sample is not None and len(points) > 2:
-            points = sample.sample(points, 2)
+        points = self._sampled(points, sample)
         for kill in points:
             folder = self.place()
             before = self.run(folder, kill=kill)[1]

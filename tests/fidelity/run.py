@@ -41,10 +41,12 @@ def fast_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def verdicts(case: Case, modes: tuple[str, ...], nursery: Nursery, sample: random.Random | None) -> Iterator[Verdict]:
-    """All verdicts of a case."""
+def verdicts(
+    case: Case, modes: tuple[str, ...], nursery: Nursery, sample: random.Random | None, *, points: int = 2
+) -> Iterator[Verdict]:
+    """All verdicts of a case; with `sample`, of so many kill points in each mode that kills."""
     with tempfile.TemporaryDirectory(prefix="dnb-", dir=fast_folder(), ignore_cleanup_errors=True) as root:
-        bench = Bench(case, nursery, Path(root))
+        bench = Bench(case, nursery, Path(root), points=points)
         for mode in modes:
             yield from bench.verdicts(mode, sample=sample)
 
