@@ -8,6 +8,7 @@ is loaded, so that importing it is no change.
 
 from __future__ import annotations
 
+import copy
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -20,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from durable_nb.snapshot._counters import COUNTERS
-from durable_nb.snapshot._process_part import Part, packed, unpacked
+from durable_nb.snapshot._process_part import Options, Part, changes_in_place, packed, unpacked
 from durable_nb.snapshot._process_python import (
     Decimal,
     Environment,
@@ -181,8 +182,12 @@ class _TorchRandom(_Generator):
 # --- options of packages ---------------------------------------------------------------------------------------------
 
 
-class _RcParams(Part):
+class _RcParams(Options):
     name = "<rcParams>"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start: dict[str, Any] = {}
 
     @staticmethod
     def _tables() -> tuple[Any, Any] | None:
@@ -191,16 +196,27 @@ class _RcParams(Part):
             return None
         return package.rcParams, package.rcParamsOrig
 
-    def read(self) -> Any:
+    def values(self) -> list[Any] | None:
         tables = self._tables()
-        if tables is None:
-            return None
-        now, start = (dict.items(table) for table in tables)
-        original = dict(start)
+        return None if tables is None else list(dict.values(tables[0]))
+
+    def note_start(self) -> None:
+        """Copy the defaults that can change: the table of originals holds the very lists that are in use."""
+        tables = self._tables()
+        if tables is not None:
+            defaults = dict(dict.items(tables[1]))
+            self._start = {key: copy.copy(value) for key, value in defaults.items() if changes_in_place(value)}
+
+    def _defaults(self) -> dict[str, Any]:
+        tables = self._tables()
+        return {} if tables is None else {**dict(dict.items(tables[1])), **self._start}
+
+    def differing(self) -> dict[str, Any]:
+        tables, start = self._tables(), self._defaults()
         # The back end is chosen lazily, by the shell: it is no option of the notebook's.
         skipped = ("backend", "backend_fallback", "interactive", "figure.hooks")
-        found = {key: value for key, value in now if key not in skipped and not _equal(original.get(key), value)}
-        return dict(sorted(found.items())) or None
+        now = {} if tables is None else dict(dict.items(tables[0]))
+        return {key: value for key, value in now.items() if key not in skipped and not _equal(start.get(key), value)}
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         return {"value": packed(after)}
@@ -208,10 +224,10 @@ class _RcParams(Part):
     def write(self, value: Any) -> None:
         import matplotlib as mpl
 
-        chosen = unpacked(value)
+        chosen, defaults = unpacked(value), self._defaults()
         for key in self.read() or {}:
             if key not in chosen:
-                dict.__setitem__(mpl.rcParams, key, dict.__getitem__(mpl.rcParamsOrig, key))
+                dict.__setitem__(mpl.rcParams, key, copy.copy(defaults[key]))
         for key, option in chosen.items():
             dict.__setitem__(mpl.rcParams, key, option)
 
@@ -226,21 +242,30 @@ def _equal(left: Any, right: Any) -> bool:
         return False
 
 
-class _PandasOptions(Part):
+class _PandasOptions(Options):
     name = "<pandas.options>"
 
-    def read(self) -> Any:
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: list[tuple[str, Any, str, Any]] = []
+        """Key, the table that holds the option, under which name, and how it was registered."""
+        self._registered: tuple[Any, int] = (None, 0)
+
+    def values(self) -> list[Any] | None:
         config: Any = sys.modules.get("pandas._config.config")
         if config is None or "pandas" not in sys.modules:
             return None
-        found = {}
-        for key, option in config._registered_options.items():
-            if key in config._deprecated_options:
-                continue
-            value = config._get_root(key)[0][config._get_root(key)[1]]
-            if not _equal(value, option.defval):
-                found[key] = value
-        return dict(sorted(found.items())) or None
+        if self._registered != (config, len(config._registered_options)):
+            self._places = [
+                (key, *config._get_root(key), option)
+                for key, option in list(config._registered_options.items())
+                if key not in config._deprecated_options
+            ]
+            self._registered = (config, len(config._registered_options))
+        return [table[name] for _, table, name, _ in self._places]
+
+    def differing(self) -> dict[str, Any]:
+        return {key: table[name] for key, table, name, option in self._places if not _equal(table[name], option.defval)}
 
     def write(self, value: Any) -> None:
         import pandas as pd
@@ -342,7 +367,12 @@ def note_starts() -> None:
         sys.meta_path.insert(0, _ImportWatch())
 
 
-_WATCHED = {"numpy.random.mtrand": "<numpy.random>", "numpy": "<numpy.printoptions>", "torch": "<torch.rng>"}
+_WATCHED = {
+    "matplotlib": "<rcParams>",
+    "numpy": "<numpy.printoptions>",
+    "numpy.random.mtrand": "<numpy.random>",
+    "torch": "<torch.rng>",
+}
 
 
 class _ImportWatch(importlib.abc.MetaPathFinder):

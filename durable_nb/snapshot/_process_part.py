@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
+import operator
 import pickle
 from typing import Any
 
@@ -32,6 +34,52 @@ class Part:
     def reset(self) -> None:
         """Put back what nobody chose: a cell undid what an earlier one had set."""
         raise NotImplementedError
+
+
+class Options(Part):
+    """Options of a package that differ from its defaults. Every cell asks twice, and hardly any cell sets one."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self._copies: list[tuple[Any, Any]] = []
+        self._differing: dict[str, Any] | None = None
+        self._version: tuple[Any, str] = (None, self.absent)
+
+    def values(self) -> list[Any] | None:
+        """All values, in an order that stays; None while the package is not loaded."""
+        raise NotImplementedError
+
+    def differing(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        raise NotImplementedError
+
+    def read(self) -> Any:
+        values = self.values()
+        if values is None:
+            return None
+        if not self._unmoved(values):
+            self._values = values
+            self._copies = [(value, copy.copy(value)) for value in values if changes_in_place(value)]
+            self._differing = dict(sorted(self.differing().items())) or None
+        return self._differing
+
+    def _unmoved(self, values: list[Any]) -> bool:
+        """Whether they are the very objects that they were, and as they were."""
+        return (
+            len(values) == len(self._values)
+            and all(map(operator.is_, values, self._values))
+            and all(now == then for now, then in self._copies)
+        )
+
+    def version(self, value: Any) -> str:
+        if self._version[0] is not value:
+            self._version = (value, super().version(value))
+        return self._version[1]
+
+
+def changes_in_place(value: Any) -> bool:
+    """Whether an option's value may change and stay the object that it is: font lists, matplotlib's cycler."""
+    return type(value) in (list, dict, set) or type(value).__name__ == "Cycler"
 
 
 def packed(value: Any) -> str:

@@ -547,6 +547,34 @@ print(plt.rcParams['lines.linewidth'], plt.get_fignums())
         ignore=("prompts", "cells.2.outputs"),
         refusal=True,
     ),
+    Case(
+        row="27",
+        name="options-changed-in-place",
+        cells=cells("""
+import matplotlib
+import matplotlib.pyplot as plt
+plt.rcParams['font.sans-serif'].insert(0, 'Nobody Has This')
+---
+print(plt.rcParams['font.sans-serif'][0])
+---
+from cycler import cycler
+plt.rcParams['axes.prop_cycle'] *= cycler(lw=[1, 2])
+---
+plt.rcParams['font.serif'].append('Nor This')
+---
+sizes = len(plt.rcParams['axes.prop_cycle']), plt.rcParams['font.serif'][-1]
+sizes
+"""),
+        needs=("numpy", "matplotlib.figure"),
+        probes=(
+            "len(plt.rcParams['axes.prop_cycle']), plt.rcParams['font.serif'][-1], plt.rcParams['font.sans-serif'][:2]",
+        ),
+        edits=(
+            Edit({0: "import matplotlib\nimport matplotlib.pyplot as plt"}),
+            Edit({3: "plt.rcParams['font.serif'].append('But This')"}),
+            Edit({2: "pass"}),
+        ),
+    ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
     Case(
         row="27",

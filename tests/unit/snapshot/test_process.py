@@ -146,6 +146,22 @@ def test_matplotlib_options_are_put_back() -> None:
     mpl.rcParams["lines.linewidth"] = old
 
 
+def test_a_list_of_options_that_is_changed_in_place_is_a_change_and_is_put_back() -> None:
+    import matplotlib as mpl
+
+    note_starts()
+    before = ProcessState.capture()
+    mpl.rcParams["font.serif"].append("Nobody Has This")
+    delta = ProcessState.diff(before, ProcessState.capture())
+    assert set(delta) == {"<rcParams>"}
+    mpl.rcParams["font.serif"].remove("Nobody Has This")
+    ProcessState.restore(delta)
+    assert mpl.rcParams["font.serif"][-1] == "Nobody Has This"
+    undone = ProcessState.diff(ProcessState.capture(), before)
+    ProcessState.restore(undone)
+    assert "Nobody Has This" not in mpl.rcParams["font.serif"]
+
+
 def test_draws_of_an_import_leave_a_generator_unseeded() -> None:
     before = ProcessState.capture()
     random.getrandbits(24)
