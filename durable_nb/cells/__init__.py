@@ -6,7 +6,7 @@
 - names: `analyse` gives `Reads`; `words_of_tree` all words by which code could ask for a name, now or later
 - the world: `Places`, `Observer`, `Observed`, `FileLedger`, `FileState`, `Foreseen`, `opens_by_itself`,
   `Environment`
-- code: `LocalModules`, `Distributions`, `module_state`, `changed`
+- code: `LocalModules`, `Distributions`, `module_state`, `changed`, `Tables`
 - validity: `Input`, `Inputs`, `fingerprint`, `compare`, `first_difference`, `to_json`, `from_json`, `explain`, `Reason`
 """
 
@@ -47,6 +47,7 @@ from durable_nb.cells._options import (
 from durable_nb.cells._places import Places
 from durable_nb.cells._reads import Reads, analyse, output_name
 from durable_nb.cells._source import Ordinals, canonical, identity, is_declarative, parse, session_magic
+from durable_nb.cells._tables import Tables
 from durable_nb.cells._words import Words, words_in, words_of_code, words_of_tree
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "Reads",
     "Reason",
     "StepOptions",
+    "Tables",
     "Words",
     "analyse",
     "as_magic",

@@ -63,6 +63,8 @@ class Reads:
     """Why the cell may read any name at all, or None."""
     set_up: tuple[str, ...] = ()
     """Dotted targets, such as `pandas.DataFrame.total`, that the cell assigns on modules and installed classes."""
+    paths: frozenset[Chain] = frozenset()
+    """Dotted paths that the code follows from modules, the first part `@` and the module's name."""
     literals: frozenset[str] = frozenset()
     """String constants that may name files, or parts of such names."""
     uses: frozenset[str] = frozenset()
@@ -520,6 +522,7 @@ class _Reach:
             modules=frozenset(self._modules),
             everything=self._everything,
             set_up=tuple(self._set_up),
+            paths=frozenset(self._paths),
             literals=frozenset(self._literals),
             uses=frozenset(self._uses),
             interactive=frozenset(self._interactive),

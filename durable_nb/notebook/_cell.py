@@ -88,6 +88,8 @@ class Cell:
     before: Any = None
     threads_before: Any = None
     modules_before: Any = None
+    tables_before: Any = None
+    """The lists, dicts and sets of installed packages that it names (`Tables`)."""
     set_up: tuple[str, ...] = ()
     """What it set on modules and installed classes; such a cell runs every time."""
     doubtful: dict[str, Any] = field(default_factory=dict)

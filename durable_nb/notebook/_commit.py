@@ -141,7 +141,7 @@ class Committer:
         assert cell.reads is not None
         setups = self._session.book.setups
         changed = self._session.world.changed_modules(cell.modules_before, cell.reads.modules)
-        cell.set_up = tuple(dict.fromkeys([*cell.reads.set_up, *changed]))
+        cell.set_up = tuple(dict.fromkeys([*cell.reads.set_up, *changed, *cell.tables_before.changed()]))
         formats = [call for call in magics_of(cell.tree) if call.name in FORMATTING]
         if formats:
             setups[DISPLAY] = digest(setups.get(DISPLAY, ""), *(f"{call.name} {call.line}" for call in formats))

@@ -27,6 +27,7 @@ from durable_nb.cells import (
     FileState,
     Inputs,
     Ordinals,
+    Tables,
     canonical,
     digest,
     fingerprint,
@@ -264,6 +265,7 @@ class Session:
         cell.clock = time.perf_counter()
         cell.started = time.time()
         cell.modules_before = self.world.module_states(cell.reads.modules)
+        cell.tables_before = Tables(cell.reads.paths)
         values = self.values_of(cell.reads.names)
         engines = opens_by_itself(cell.reads.modules)
         ledger = self.world.ledger

@@ -1,8 +1,9 @@
-"""Objects that a local module holds: `settings = config.SETTINGS` must stay the module's object, not become a copy.
+"""Objects that a module holds: `settings = config.SETTINGS` must stay the module's object, not become a copy.
 
-Only modules outside the installed packages are looked at: they are few, and their objects are what a project's
-notebooks share with its code. A restored name is bound to the live module's object. A cell that changes such an object
-in place changes the module, which no checkpoint of names can bring back: the cell has to run again.
+Modules outside the installed packages are looked into: they are few, and their objects are what a project's notebooks
+share with its code. Of installed packages the lists, dicts and sets that are public attributes of a module count, as
+`from nltk.data import path` binds one. A restored name is bound to the live module's object. A cell that changes such
+an object in place changes the module, which no checkpoint of names can bring back: the cell has to run again.
 """
 
 from __future__ import annotations
@@ -82,10 +83,15 @@ def _place(found: _Found) -> Place:
     return Place(*found, tuple(reversed(steps)))
 
 
+_TABLES = frozenset({list, dict, set, OrderedDict, defaultdict, deque, Counter})
+_NOT_LOOKED_AT = frozenset({"IPython", "__main__", "__mp_main__", "builtins", "durable_nb", "ipykernel", "sys"})
+
+
 class ModuleObjects:
-    """Which mutable objects local modules hold under a name, and inside these."""
+    """Which mutable objects local modules hold under a name, and inside these; and which tables installed ones hold."""
 
     def __init__(self) -> None:
+        self._tables: dict[int, _Found] = {}
         self._looked_at: dict[str, bool] = {}
         self._local: list[str] = []
         self._found: dict[int, _Found] = {}
@@ -99,6 +105,9 @@ class ModuleObjects:
                 for name, module in list(sys.modules.items())
             }
             self._local = [name for name, local in self._looked_at.items() if local]
+            for name in self._looked_at.keys() - known.keys():
+                if not self._looked_at[name] and name.partition(".")[0] not in _NOT_LOOKED_AT:
+                    self._tables.update(_tables(name))
         found: dict[int, _Found] = {}
         waiting: deque[tuple[_Found, Any]] = deque()
         for name in self._local:
@@ -119,8 +128,8 @@ class ModuleObjects:
         self._found = found
 
     def place_of(self, value: Any) -> Place | None:
-        """Where a local module holds this very object now."""
-        found = self._found.get(id(value))
+        """Where a module holds this very object now."""
+        found = self._found.get(id(value)) or self._tables.get(id(value))
         place = None if found is None else _place(found)
         module = None if place is None else sys.modules.get(place.module)
         if place is None or module is None:
@@ -132,10 +141,22 @@ class ModuleObjects:
 
     def holds_one_of(self, ids: frozenset[int]) -> bool:
         """Whether one of these objects may be a module's."""
-        return not ids.isdisjoint(self._found)
+        return not (ids.isdisjoint(self._found) and ids.isdisjoint(self._tables))
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._found or self._tables)
+
+
+def _tables(name: str) -> dict[int, _Found]:
+    """The tables that are public attributes of an installed module."""
+    module = sys.modules.get(name)
+    if not isinstance(module, ModuleType):
+        return {}
+    return {
+        id(value): (name, attribute)
+        for attribute, value in list(vars(module).items())
+        if type(value) in _TABLES and not attribute.startswith("_")
+    }
 
 
 def _parts(value: Any) -> list[tuple[tuple[str, Any], Any]]:

@@ -575,6 +575,54 @@ sizes
             Edit({2: "pass"}),
         ),
     ),
+    Case(
+        row="27",
+        name="a-table-of-a-package-changed-in-place",
+        cells=cells("""
+import mimetypes
+import PIL.Image as im
+mimetypes.knownfiles.append('first')
+---
+im.MIME.update({'zz': 'image/zz'})
+---
+def add(name):
+    im.MIME.setdefault(name, 'image/' + name)
+---
+add('yy')
+---
+found = im.MIME['zz'], im.MIME['yy'], mimetypes.knownfiles[-1]
+found
+"""),
+        probes=("im.MIME['zz'], im.MIME['yy'], mimetypes.knownfiles[-1]",),
+        edits=(
+            Edit({1: "im.MIME.update({'zz': 'image/other'})"}),
+            Edit({0: "import mimetypes\nimport PIL.Image as im\nmimetypes.knownfiles.append('second')"}),
+        ),
+    ),
+    Case(
+        row="27",
+        name="a-name-for-a-table-of-a-package",
+        cells=cells("""
+from mimetypes import knownfiles
+import PIL.Image as im
+---
+types = im.MIME
+---
+knownfiles.append('first')
+---
+types['zz'] = 'image/zz'
+---
+both = [types, knownfiles]
+---
+found = im.MIME['zz'], __import__('mimetypes').knownfiles[-1], both[0]['zz']
+found
+"""),
+        probes=(
+            "types is im.MIME, both[0] is types, knownfiles is __import__('mimetypes').knownfiles",
+            "im.MIME['zz'], knownfiles[-1]",
+        ),
+        edits=(Edit({3: "types['zz'] = 'image/other'"}), Edit({2: "knownfiles.append('second')"})),
+    ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
     Case(
         row="27",
