@@ -186,7 +186,10 @@ def _settings() -> dict[str, Any]:
 
 
 class Registered(Part):
-    """What cells registered with the shell's display and with `copyreg`: functions, which only running brings about."""
+    """What cells registered with the shell (printers, magics, handlers of errors) and with `copyreg`.
+
+    These are functions, which only running brings about.
+    """
 
     name = "<registered>"
 
@@ -196,7 +199,7 @@ class Registered(Part):
         """Registered functions by their identity, kept so that no other gets it."""
 
     def read(self) -> Any:
-        tables = [*_display_tables(), copyreg.dispatch_table]
+        tables = [*_display_tables(), *_tables_of_the_shell(), copyreg.dispatch_table]
         marks = [tuple(map(id, table.values())) for table in tables]
         if self._seen[0] != marks:
             found = [(told, function) for table in tables for told, function in _foreign(table)]
@@ -225,6 +228,19 @@ def _display_tables() -> Iterator[dict[Any, Any]]:
         for formatter in shell.display_formatter.formatters.values():
             for name in ("type_printers", "deferred_printers", "singleton_printers"):
                 yield getattr(formatter, name)
+
+
+def _tables_of_the_shell() -> Iterator[dict[Any, Any]]:
+    """Magics by name, and the handler of each class of errors that a notebook treats itself."""
+    shell = _shell()
+    if shell is not None:
+        yield from shell.magics_manager.magics.values()
+        wrapped = getattr(getattr(shell, "CustomTB", None), "__func__", None)
+        held = [cell.cell_contents for cell in getattr(wrapped, "__closure__", None) or ()]
+        handlers = [
+            handler for handler in held if getattr(handler, "__module__", "IPython").partition(".")[0] != "IPython"
+        ]
+        yield {error: handler for error in shell.custom_exceptions for handler in handlers}
 
 
 _OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})

@@ -623,6 +623,35 @@ found
         ),
         edits=(Edit({3: "types['zz'] = 'image/other'"}), Edit({2: "knownfiles.append('second')"})),
     ),
+    Case(
+        row="27",
+        name="what-is-registered-with-the-shell",
+        cells=cells("""
+import tracemalloc
+from IPython.core.magic import register_line_magic
+tracemalloc.start()
+---
+@register_line_magic
+def hello(line):
+    return 'hello ' + line
+---
+def handler(shell, kind, value, trace, tb_offset=None):
+    print('handled', kind.__name__)
+---
+get_ipython().set_custom_exc((KeyError,), handler)
+---
+greeting = %hello you
+greeting, tracemalloc.is_tracing()
+"""),
+        probes=(
+            "get_ipython().run_line_magic('hello', 'me')",
+            "get_ipython().custom_exceptions, tracemalloc.is_tracing()",
+        ),
+        edits=(
+            Edit({1: "@register_line_magic\ndef hello(line):\n    return 'bye ' + line"}),
+            Edit({0: "import tracemalloc\nfrom IPython.core.magic import register_line_magic"}),
+        ),
+    ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
     Case(
         row="27",
