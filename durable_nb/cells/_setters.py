@@ -28,7 +28,8 @@ _OF_SETTINGS = frozenset({"config", "options", "settings", "renderers", "data_tr
 
 _PATCHES = frozenset(
     {("nest_asyncio", "apply"), ("tqdm", "pandas"), ("holoviews", "extension"), ("panel", "extension")}
-    | {("tracemalloc", "start"), ("tracemalloc", "stop")}
+    | {("calendar", "setfirstweekday"), ("os", "nice"), ("tracemalloc", "start"), ("tracemalloc", "stop")}
+    | {("logging", "addLevelName"), ("logging", "setLogRecordFactory"), ("logging", "setLoggerClass")}
 )
 """First and last parts of calls with other names that are known to patch or set up packages."""
 

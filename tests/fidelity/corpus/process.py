@@ -652,6 +652,25 @@ greeting, tracemalloc.is_tracing()
             Edit({0: "import tracemalloc\nfrom IPython.core.magic import register_line_magic"}),
         ),
     ),
+    Case(
+        row="27",
+        name="setters-of-the-standard-library",
+        cells=cells("""
+import calendar, logging
+class Loud(logging.Logger):
+    pass
+---
+calendar.setfirstweekday(6)
+---
+logging.addLevelName(25, 'NOTE')
+logging.setLoggerClass(Loud)
+---
+seen = calendar.firstweekday(), logging.getLevelName(25), type(logging.getLogger('new')).__name__
+seen
+"""),
+        probes=("calendar.firstweekday(), logging.getLevelName(25), type(logging.getLogger('newer')).__name__",),
+        edits=(Edit({1: "calendar.setfirstweekday(5)"}), Edit({2: "logging.addLevelName(25, 'HINT')"})),
+    ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
     Case(
         row="27",
