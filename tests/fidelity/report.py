@@ -154,6 +154,8 @@ def main() -> int:
         "- Caches (`lru_cache`) start cold; results are the same.",
         "- Immutable values are equal, not identical: `pickle.dumps` of what came back may differ by some bytes.",
         "- A package that patches another one inside its functions (seaborn's colour maps) does so when it is called again.",
+        "- A list or dict of a package that one and the same cell imports, binds to a name and changes through that name is "
+        "not seen to change (`import p; t = p.TABLE; t['x'] = 1`); `p.TABLE['x'] = 1` is, and so is each of them apart.",
         "- Objects that hold something outside, or that are used up by use, are made again by running their cell, and so "
         "is every cell that changes them.",
         "",
