@@ -5,7 +5,10 @@ sequence of executions in one session is as the same sequence in a plain session
 from one seed, so that draws are compared exactly; a run starts with the files that a fresh checkout has (a), or with
 those that lie there (b).
 
-`DURABLE_NB_EXAMPLES` sets how many notebooks, `DURABLE_NB_SEED` which ones.
+Each history ends with a *Run All* on a fresh kernel, so that there is none without a comparison.
+
+`DURABLE_NB_EXAMPLES` sets how many notebooks, `DURABLE_NB_STEPS` how long a history each has at most, `DURABLE_NB_SEED`
+which ones.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from tests.fidelity.writing import FILES, HELPER, PREAMBLE, START, sources
 
 SEED = int(os.environ.get("DURABLE_NB_SEED", "1"))
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
+STEPS = int(os.environ.get("DURABLE_NB_STEPS", "10"))
 EXAMPLES = int(os.environ.get("DURABLE_NB_EXAMPLES", "5000" if SOAK else "60"))
 
 _nursery: list[Nursery] = []
@@ -48,7 +52,11 @@ class Notebooks(RuleBasedStateMachine):
         self.runs = 0
 
     def teardown(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            if self.cells:
+                self.compare(self.cells, stop=True, fresh=True)
+        finally:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -160,7 +168,7 @@ class Notebooks(RuleBasedStateMachine):
 def settings_for(examples: int) -> Any:
     return settings(
         max_examples=examples,
-        stateful_step_count=10,
+        stateful_step_count=STEPS,
         deadline=None,
         database=None,
         derandomize=False,
