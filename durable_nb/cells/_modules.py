@@ -11,6 +11,7 @@ A distribution stands for all it requires, since a cell that calls pandas runs N
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.machinery
 import importlib.metadata
 import importlib.util
@@ -311,7 +312,7 @@ class Distributions:
             found: tuple[str, ...] = (facts[0],)
         else:
             if self._owners is None:
-                self._owners = _scan_owners()
+                self._owners = _scan_owners(self._folders)
             found = self._owners.get(top, ())
         self._quick[top] = found
         return found
@@ -383,7 +384,9 @@ def _provides(distribution: str, top: str) -> bool:
     return top in tops or not tops
 
 
-def _scan_owners() -> dict[str, tuple[str, ...]]:
+@functools.lru_cache(maxsize=4)
+def _scan_owners(folders: tuple[tuple[str, int], ...]) -> dict[str, tuple[str, ...]]:  # noqa: ARG001 - what it depends on
+    """Which distributions provide each top-level package. A look at all of them, once as long as no folder changes."""
     owners: dict[str, list[str]] = {}
     for metadata in importlib.metadata.distributions():
         name = metadata.metadata["Name"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import os
 import pickle
 import select
@@ -163,8 +164,11 @@ def serve() -> None:
     for module in ("tests.fidelity.inprocess", "tests.fidelity.kills", "durable_nb.runtime", *sys.argv[2:]):
         importlib.import_module(module)
     _warm(home)
-    # Every kernel looks once where the loaded packages count; these have the same answer.
+    # What every kernel looks up once, and finds the same: where the loaded packages count, who installed them, and for
+    # the first traceback the files of all modules.
     importlib.import_module("durable_nb.snapshot._counters").COUNTERS.read()
+    importlib.import_module("durable_nb.cells").Distributions().versions({"no_such_package"})
+    inspect.getmodule(sys._getframe())
     gc.collect()
     gc.freeze()  # memory that the children share stays shared
     # What the children are to find: a path without the tests' folder, so that nothing of theirs is local code.
