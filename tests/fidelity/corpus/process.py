@@ -671,6 +671,25 @@ seen
         probes=("calendar.firstweekday(), logging.getLevelName(25), type(logging.getLogger('newer')).__name__",),
         edits=(Edit({1: "calendar.setfirstweekday(5)"}), Edit({2: "logging.addLevelName(25, 'HINT')"})),
     ),
+    Case(
+        row="27",
+        name="a-module-that-a-cell-makes-up",
+        cells=cells("""
+import sys, types
+sys.modules['made_up'] = types.ModuleType('made_up')
+sys.modules['made_up'].parts = [1]
+---
+import made_up
+parts = made_up.parts
+---
+parts.append(3)
+---
+many = len(made_up.parts)
+many
+"""),
+        probes=("made_up.parts, parts is made_up.parts, many",),
+        edits=(Edit({2: "parts.append(4)"}),),
+    ),
     # --- 28: environment, directory, path -------------------------------------------------------------------------------
     Case(
         row="27",
