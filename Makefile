@@ -8,8 +8,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMPS := .make
-# xdist workers; kernels are processes of their own, so more workers than cores only slow each other.
-JOBS   ?= 2
+# xdist workers. A worker waits for kernels and browsers a part of its time: three keep two cores busy, more only slow each other.
+JOBS   ?= 3
 PYTEST := $(BIN)/python -m pytest
 # A notebook opened by the tests must not see the settings of whoever runs them.
 TEST_ENV := JUPYTER_PLATFORM_DIRS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 MPLBACKEND= DURABLE_NB_STORE= DURABLE_NB_EXECUTION=

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.story import EXECUTED, NOT_DURABLE, REPLAYED
 from tests.notebook.harness import Bench, Kernel
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.acceptance.story import DECLARED, EXECUTED, FAILED, NOT_DURABLE, REPL
 from tests.notebook.harness import Bench, CellResult, Kernel, Pending, kernels, run_all
 from tests.notebook.runners import durable_nb
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 # Counts outside the notebook's files and variables: what happened, whatever is rolled back. The journal of a test.
 COUNT = "import os\ndef count(what):\n    fd = os.open(os.environ['COUNT_FILE'], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n    os.write(fd, (what + chr(10)).encode())\n    os.close(fd)\n    return open(os.environ['COUNT_FILE']).read().split().count(what)"

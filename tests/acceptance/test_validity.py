@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.story import DECLARED, EXECUTED, REPLAYED, Story
 from tests.notebook.harness import Bench, Kernel, run_all
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 
 def test_comments_blank_lines_and_layout_do_not_matter_but_a_semicolon_does(bench: Bench) -> None:

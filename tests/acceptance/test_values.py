@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.story import DECLARED, EXECUTED, NOT_DURABLE, REPLAYED, Story
 from tests.notebook.harness import Bench, Kernel, run_all
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(4)]
 
 # Cells, then a live cell that behaves as the values behave: it is new in the second run, so everything before it was replayed.
 BEHAVIOUR: dict[str, tuple[list[str], str]] = {

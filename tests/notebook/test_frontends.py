@@ -12,7 +12,7 @@ from durable_nb.runtime import open_store
 from tests.notebook.harness import Bench, Kernel, run_all
 from tests.notebook.runners import Ran, durable_nb, jupyter_execute, nbval, papermill
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 # The clock gives another value each time it really runs, so equal outputs prove a replay.
 CELLS = ["import time", "t = time.perf_counter_ns(); print(t)", "u = t + 1; u"]

@@ -12,7 +12,7 @@ import pytest
 from tests.notebook.harness import Bench, Kernel
 from tests.notebook.runners import durable_nb
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 CELLS = [
     "import time, uuid",

@@ -9,7 +9,7 @@ import pytest
 from tests.notebook.harness import Bench, Kernel, run_all
 from tests.notebook.scenario import twice
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 
 def test_only_what_was_not_done_runs_after_a_kill_inside_a_cell(bench: Bench) -> None:

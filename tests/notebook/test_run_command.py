@@ -18,7 +18,7 @@ import pytest
 from tests.notebook.harness import LIMIT, Bench
 from tests.notebook.runners import Ran, durable_nb
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 SLEEP = "import pathlib, time\npathlib.Path(r'{flag}').write_text('x')\ntime.sleep(600)"
 

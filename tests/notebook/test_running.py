@@ -6,7 +6,7 @@ import pytest
 
 from tests.notebook.harness import Bench, Kernel, kernels, run_all
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 FLAKY = """\
 from pathlib import Path

@@ -12,7 +12,7 @@ from tests.notebook.harness import Bench, Kernel, Pending
 from tests.notebook.runners import jupyter_execute, nbval
 from tests.notebook.stores import events
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FLAKY = """\

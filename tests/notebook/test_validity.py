@@ -9,7 +9,7 @@ import pytest
 
 from tests.notebook.harness import Bench, Kernel, Run, run_all
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 
 def verdicts(bench: Bench, cells: Sequence[str], **kernel: object) -> list[str | None]:

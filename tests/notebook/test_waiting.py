@@ -13,7 +13,7 @@ import pytest
 
 from tests.notebook.harness import Bench, Kernel, run_all
 
-pytestmark = [pytest.mark.kernel, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
 SPY = """
 import os

@@ -125,7 +125,7 @@ def cell(draw: Any) -> str:
 
 programs = st.lists(cell(), min_size=3, max_size=14)
 quick = settings(
-    max_examples=100 if SOAK else 25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100 if SOAK else 20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
