@@ -130,7 +130,7 @@ class _Contents:
         if kind in (list, tuple, deque, set, frozenset):
             return self._first(value)
         if kind in _HOLDERS or _is_local(kind):
-            own = _own_attributes(value)
+            own = own_attributes(value)
             return [part for name, held in list(own.items()) if not _CACHE.search(name) for part in (name, held)]
         if kind is GeneratorType and value.gi_frame is not None:
             frame = value.gi_frame
@@ -153,12 +153,12 @@ def _is_local(kind: type) -> bool:
     return isinstance(module, str) and not is_installed(module)
 
 
-def _own_attributes(value: Any) -> dict[str, Any]:
+def own_attributes(value: Any) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+        found: Any = object.__getattribute__(value, "__dict__")
+    except Exception:  # noqa: BLE001 - there is none, or the class of a proxy computes it
         return {}
-    return found
+    return found if type(found) is dict else {}
 
 
 def _kept_by(function: FunctionType) -> list[Any]:

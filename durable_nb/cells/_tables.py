@@ -12,15 +12,14 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from types import ModuleType
 from typing import Any
 
-from durable_nb.cells._module_state import is_installed
+from durable_nb.cells._module_state import is_installed, own_attributes
 from durable_nb.cells._uses import Chain
 
 __all__ = ["Tables"]
 
-_TABLES = (list, dict, set, deque, bytearray)
+_TABLES = (list, dict, set, bytearray)
 _CHANGERS = frozenset(
     {"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop", "popitem", "remove"}
     | {"reverse", "setdefault", "sort", "update"}
@@ -47,8 +46,8 @@ class Tables:
                 continue
             if _is_loaded(path):
                 found = _table(path)
-                if found is not None and len(found[1]) <= _LARGE:
-                    self._before[found[0]] = (found[1], _entries(found[1]))
+                if found is not None and (entries := _entries(found[1])) is not None:
+                    self._before[found[0]] = (found[1], entries)
             elif path[-1] in _CHANGERS:
                 self._later.append(path)
 
@@ -56,7 +55,7 @@ class Tables:
         """Those that are not as they were, as dotted names. Call it after the cell ran."""
         for name, (table, entries) in self._before.items():
             now = _entries(table)
-            if len(now) != len(entries) or not all(map(operator.is_, now, entries)):
+            if now is None or len(now) != len(entries) or not all(map(operator.is_, now, entries)):
                 yield name
         for path in self._later:
             found = _table(path)
@@ -64,9 +63,19 @@ class Tables:
                 yield found[0]
 
 
-def _entries(table: Any) -> list[Any]:
-    """What is in a table. Copied by one call each: another thread may be filling it."""
-    return [*list(table), *list(table.values())] if isinstance(table, dict) else list(table)
+def _entries(table: Any) -> list[Any] | None:
+    """What is in a table; None of a large one.
+
+    Copied by one call each, since another thread may be filling it, and by the built-in types' own methods: a package's
+    dict may import something for each of its values.
+    """
+    kind = type(table)
+    if kind is deque:
+        return list(table) if len(table) <= _LARGE else None
+    base: Any = next(each for each in _TABLES if issubclass(kind, each))
+    if base.__len__(table) > _LARGE:
+        return None
+    return [*list(dict.keys(table)), *list(dict.values(table))] if base is dict else list(base.copy(table))
 
 
 def _is_loaded(path: Chain) -> bool:
@@ -81,15 +90,13 @@ def _table(path: Chain) -> tuple[str, Any] | None:
     value: Any = sys.modules.get(".".join(parts[:length]))
     for at in range(length, len(parts)):
         value = _attribute(value, parts[at])
-        if isinstance(value, _TABLES):
+        if type(value) is deque or issubclass(type(value), _TABLES):
             return None if type(value).__name__ == "RcParams" else (".".join(parts[: at + 1]), value)
     return None
 
 
 def _attribute(value: Any, name: str) -> Any:
-    if isinstance(value, type):
+    """An attribute that is simply there. `type` is asked, not `isinstance`: a proxy answers that by running code."""
+    if issubclass(type(value), type):
         return next((vars(base)[name] for base in value.__mro__ if name in vars(base)), None)
-    if isinstance(value, ModuleType):
-        return vars(value).get(name)
-    own = getattr(value, "__dict__", None)
-    return own.get(name) if type(own) is dict else None
+    return own_attributes(value).get(name)

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from durable_nb.snapshot._counters import COUNTERS
-from durable_nb.snapshot._process_part import Options, Part, changes_in_place, packed, unpacked
+from durable_nb.snapshot._process_part import Options, Part, changes_in_place, equal, packed, unpacked
 from durable_nb.snapshot._process_python import (
     Decimal,
     Environment,
@@ -216,7 +216,7 @@ class _RcParams(Options):
         # The back end is chosen lazily, by the shell: it is no option of the notebook's.
         skipped = ("backend", "backend_fallback", "interactive", "figure.hooks")
         now = {} if tables is None else dict(dict.items(tables[0]))
-        return {key: value for key, value in now.items() if key not in skipped and not _equal(start.get(key), value)}
+        return {key: value for key, value in now.items() if key not in skipped and not equal(start.get(key), value)}
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         return {"value": packed(after)}
@@ -233,13 +233,6 @@ class _RcParams(Options):
 
     def reset(self) -> None:
         self.write(packed({}))
-
-
-def _equal(left: Any, right: Any) -> bool:
-    try:
-        return bool(left is right or (type(left) is type(right) and left == right))
-    except (ValueError, TypeError):
-        return False
 
 
 class _PandasOptions(Options):
@@ -265,7 +258,7 @@ class _PandasOptions(Options):
         return [table[name] for _, table, name, _ in self._places]
 
     def differing(self) -> dict[str, Any]:
-        return {key: table[name] for key, table, name, option in self._places if not _equal(table[name], option.defval)}
+        return {key: table[name] for key, table, name, option in self._places if not equal(table[name], option.defval)}
 
     def write(self, value: Any) -> None:
         import pandas as pd

@@ -68,13 +68,21 @@ class Options(Part):
         return (
             len(values) == len(self._values)
             and all(map(operator.is_, values, self._values))
-            and all(now == then for now, then in self._copies)
+            and all(equal(now, then) for now, then in self._copies)
         )
 
     def version(self, value: Any) -> str:
         if self._version[0] is not value:
             self._version = (value, super().version(value))
         return self._version[1]
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two options are equal; in doubt they are not."""
+    try:
+        return bool(left is right or (type(left) is type(right) and left == right))
+    except (ValueError, TypeError):
+        return False
 
 
 def changes_in_place(value: Any) -> bool:

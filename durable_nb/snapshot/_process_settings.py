@@ -199,10 +199,11 @@ class Registered(Part):
         """Registered functions by their identity, kept so that no other gets it."""
 
     def read(self) -> Any:
-        tables = [*_display_tables(), *_tables_of_the_shell(), copyreg.dispatch_table]
+        shown = list(_display_tables())
+        tables = [*shown, *_tables_of_the_shell(), copyreg.dispatch_table]
         marks = [tuple(map(id, table.values())) for table in tables]
         if self._seen[0] != marks:
-            found = [(told, function) for table in tables for told, function in _foreign(table)]
+            found = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < len(shown))]
             self._known.update((id(function), function) for _, function in found)
             self._seen = (marks, sorted((told, id(function)) for told, function in found))
         return self._seen[1]
@@ -238,7 +239,7 @@ def _tables_of_the_shell() -> Iterator[dict[Any, Any]]:
         wrapped = getattr(getattr(shell, "CustomTB", None), "__func__", None)
         held = [cell.cell_contents for cell in getattr(wrapped, "__closure__", None) or ()]
         handlers = [
-            handler for handler in held if getattr(handler, "__module__", "IPython").partition(".")[0] != "IPython"
+            handler for handler in held if str(getattr(handler, "__module__", "IPython")).partition(".")[0] != "IPython"
         ]
         yield {error: handler for error in shell.custom_exceptions for handler in handlers}
 
@@ -246,8 +247,13 @@ def _tables_of_the_shell() -> Iterator[dict[Any, Any]]:
 _OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})
 
 
-def _foreign(table: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Functions that neither the shell nor the package of their type has registered."""
+def _foreign(table: dict[Any, Any], *, shown: bool) -> Iterator[tuple[str, Any]]:
+    """Functions that neither the shell nor the package of their type has registered.
+
+    Args:
+        shown: the table is one of the display's. In the others only the notebook's own functions count: with `copyreg`,
+            packages register reducers of each other's types, and their magics are there when they are loaded.
+    """
     for key, function in table.items():
         if not callable(function):
             continue
@@ -257,13 +263,8 @@ def _foreign(table: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
         place = (getattr(plain, "__module__", None) or type(plain).__module__).partition(".")[0]
         origin = key if isinstance(key, type) else None
         owner = (key[0] if isinstance(key, tuple) else getattr(origin, "__module__", "") or "").partition(".")[0]
-        if place == "__main__" or (place != owner and place not in _OF_THE_SHELL and _is_shown(table)):
+        if place == "__main__" or (place != owner and place not in _OF_THE_SHELL and shown):
             yield f"a function for {getattr(origin, '__qualname__', key)}", function
-
-
-def _is_shown(table: dict[Any, Any]) -> bool:
-    """Whether a table is one of the display's: with `copyreg`, packages register reducers of each other's types."""
-    return table is not copyreg.dispatch_table
 
 
 # --- pyplot ----------------------------------------------------------------------------------------------------------
