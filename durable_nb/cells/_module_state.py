@@ -13,6 +13,8 @@ from itertools import chain, count, islice
 from types import FunctionType, GeneratorType, ModuleType, SimpleNamespace
 from typing import Any
 
+from durable_nb._ident import ident
+
 __all__ = ["ModuleState", "changed", "is_installed", "module_state"]
 
 ModuleState = dict[str, object]
@@ -78,12 +80,12 @@ _data_names: dict[int, tuple[type, int, tuple[str, ...]]] = {}
 def _data_of(cls: type) -> list[Any]:
     """Names and values of what a class of a local module holds."""
     own = vars(cls)
-    known = _data_names.get(id(cls))
+    known = _data_names.get(ident(cls))
     if known is None or known[0] is not cls or known[1] != len(own):
         names = [name for name, held in list(own.items()) if not (name.startswith("__") or is_code(held))]
         local = _is_local(cls)
         known = (cls, len(own), tuple(name for name in names if local and not _CACHE.search(name)))
-        _data_names[id(cls)] = known
+        _data_names[ident(cls)] = known
     return [part for name in known[2] for part in (name, own.get(name))]
 
 
@@ -115,12 +117,12 @@ class _Contents:
         kind = type(value)
         if kind in _ATOMS:
             return kind, repr(value) if kind is float or kind is complex else value  # zeros have signs
-        if id(value) in self._met or self._left <= 0:
+        if ident(value) in self._met or self._left <= 0:
             return _Identity(value)
         parts = self._parts(kind, value)
         if parts is None:
             return _Identity(value)
-        self._met.add(id(value))
+        self._met.add(ident(value))
         self._left -= len(parts)
         return _Identity(value), [self.of(part) for part in parts]
 

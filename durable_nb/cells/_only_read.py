@@ -14,6 +14,8 @@ from __future__ import annotations
 import ast
 import builtins
 
+from durable_nb._ident import ident
+
 __all__ = ["only_read"]
 
 _FUNCTIONS = frozenset({"len", "float", "int", "bool", "complex"})
@@ -71,12 +73,12 @@ def only_read(tree: ast.Module) -> frozenset[str]:
         inner = _used_up(node)
         name = _array_of(inner) if inner is not None else None
         if name is not None:
-            harmless.add(id(name))
+            harmless.add(ident(name))
     read: set[str] = set()
     other: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            (read if id(node) in harmless else other).add(node.id)
+            (read if ident(node) in harmless else other).add(node.id)
         else:  # an import, an `except … as`, a pattern: a name that is bound in any other way
             other.update(word for word in vars(node).values() if isinstance(word, str))
             other.update(_words(node))

@@ -29,6 +29,7 @@ from types import (
 )
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.cells._code import code_uses
 from durable_nb.cells._scopes import cell_uses
 from durable_nb.cells._setters import is_data, is_setter, registers
@@ -149,12 +150,12 @@ class _Reach:
 
     def code(self, uses: Uses, killed: Killed) -> None:
         """The code may run where `killed` holds."""
-        known = self._codes.get(id(uses))
+        known = self._codes.get(ident(uses))
         if known is not None:
             if known[1] <= killed:
                 return
             killed = killed & known[1]
-        self._codes[id(uses)] = (uses, killed)
+        self._codes[ident(uses)] = (uses, killed)
         self._binds |= uses.binds
         self._deletes |= uses.deletes
         self._literals |= uses.literals
@@ -236,12 +237,12 @@ class _Reach:
         kind = type(value)
         if kind in _ATOMS:
             return
-        known = self._seen.get(id(value))
+        known = self._seen.get(ident(value))
         if known is not None:
             if known[1] <= killed:
                 return
             killed = killed & known[1]
-        self._seen[id(value)] = (value, killed)
+        self._seen[ident(value)] = (value, killed)
         if kind is ModuleType or isinstance(value, ModuleType):
             self._module(value)
         elif kind is FunctionType:
@@ -267,7 +268,7 @@ class _Reach:
 
     def _function(self, function: Any, killed: Killed) -> None:
         if function.__globals__ is self._main or function.__module__ == MAIN:
-            self._functions[id(function)] = function
+            self._functions[ident(function)] = function
             self.code(code_uses(function.__code__), killed)
         elif function.__module__:
             self._modules.add(function.__module__)
@@ -333,7 +334,7 @@ class _Reach:
         declared: object = kind.__module__  # a class body may set it to anything
         module = declared if isinstance(declared, str) else ""
         if module == MAIN:
-            self._classes[id(kind)] = kind
+            self._classes[ident(kind)] = kind
             if self._namespace.get(kind.__qualname__) is kind and kind.__qualname__ not in killed:
                 self._reads.add(kind.__qualname__)  # what the class holds, an instance or a subclass may change
             self._each([v for v in vars(kind).values() if _may_hold_code(v)], killed)

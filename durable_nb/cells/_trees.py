@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
+from durable_nb._ident import ident
 from durable_nb.cells._uses import Killed
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -108,7 +109,7 @@ def local_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tu
         match part:
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 for generator in part.generators:
-                    comprehension_targets |= {id(n) for n in ast.walk(generator.target)}
+                    comprehension_targets |= {ident(n) for n in ast.walk(generator.target)}
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 names.add(name)
             case ast.Import() | ast.ImportFrom():
@@ -121,6 +122,6 @@ def local_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tu
                 names.add(name)
             case ast.Nonlocal(names=found):
                 nonlocal_names.update(found)
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if id(part) not in comprehension_targets:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if ident(part) not in comprehension_targets:
                 names.add(name)
     return names - outer - nonlocal_names, outer

@@ -10,21 +10,23 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from durable_nb._ident import ident
+
 IsUserFile = Callable[[str], bool]
 
 
 def running_work() -> frozenset[int]:
     """Identities of the threads and tasks that run now."""
-    return frozenset(id(item) for item in (*threading.enumerate(), *_tasks()))
+    return frozenset(ident(item) for item in (*threading.enumerate(), *_tasks()))
 
 
 def left_by(before: frozenset[int], is_user_file: IsUserFile) -> str | None:
     """What was started since and still runs, for people; None when nothing does."""
     for thread in threading.enumerate():
-        if id(thread) not in before and thread.is_alive() and _runs_user_code(thread, is_user_file):
+        if ident(thread) not in before and thread.is_alive() and _runs_user_code(thread, is_user_file):
             return f"thread {thread.name!r} that it started is still running"
     for task in _tasks():
-        if id(task) not in before and not task.done() and _is_user_task(task, is_user_file):
+        if ident(task) not in before and not task.done() and _is_user_task(task, is_user_file):
             return f"task {task.get_name()!r} that it started is still running"
     return None
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.abc import BlobStore
 from durable_nb.exceptions import NotStorableError
 from durable_nb.snapshot import Before, Delta, Group, MemoryBlobStore, ProcessState, Tracker, load, save
@@ -41,7 +42,7 @@ class Rollback:
         for name in self._touched:
             group = self._tracker.group_of(name)
             if group is not None:
-                found[id(group)] = group
+                found[ident(group)] = group
         return list(found.values())
 
     def undo(self) -> str | None:

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _memory, _sets
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._digest_rules import slots_of
@@ -203,12 +204,12 @@ class Walk:
 
     def _paired(self, path: str, old: Any, new: Any) -> bool:
         """True when this very pair was met before; a different partner is lost sharing."""
-        known = self._there.get(id(old))
-        if known is None and id(new) not in self._back:
-            self._there[id(old)], self._back[id(new)] = id(new), id(old)
+        known = self._there.get(ident(old))
+        if known is None and ident(new) not in self._back:
+            self._there[ident(old)], self._back[ident(new)] = ident(new), ident(old)
             self._keep.append((old, new))
             return False
-        if known != id(new):
+        if known != ident(new):
             raise Difference(path, "it is shared with another part of the value, and would not be any more", old)
         return True
 
@@ -244,7 +245,7 @@ class Walk:
         if old.dtype != new.dtype or old.shape != new.shape or old.flags.writeable != new.flags.writeable:
             raise Difference(path, "the array comes back in another form", old)
         owner = _memory.owner_of(old)
-        if id(owner) in self._shared and owner is not old:
+        if ident(owner) in self._shared and owner is not old:
             yield f"{path}.base", owner, _memory.owner_of(new)
         if old.dtype == object:
             yield from _sequence(path, old, old.ravel().tolist(), new.ravel().tolist())

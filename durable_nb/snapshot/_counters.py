@@ -23,6 +23,7 @@ from dis import EXTENDED_ARG, opmap
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._kinds import ATOMS
 from durable_nb.snapshot._process_part import Part
@@ -133,7 +134,7 @@ class Counters(Part):
         """Objects for each of which a package counts by itself (Mesa: the agents of each model), by id, and where."""
         self._notice()
         return {
-            id(key): (key, _dotted(place))
+            ident(key): (key, _dotted(place))
             for place, ledger in self._ledgers.items()
             for key in list(ledger)
             if type(key) not in ATOMS

@@ -29,6 +29,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._digest import Encoder, NotCanonical, digest_text
 from durable_nb.snapshot._digest_rules import function_parts
 from durable_nb.snapshot._module_objects import ModuleObjects
@@ -103,7 +104,7 @@ def data_attributes(cls: type) -> dict[str, Any]:
 
 def _code_attributes(cls: type) -> dict[str, int]:
     return {
-        name: id(value)
+        name: ident(value)
         for name, value in vars(cls).items()
         if name not in _UNDIGESTED and name not in _PRIVATE and is_code(value)
     }
@@ -112,7 +113,7 @@ def _code_attributes(cls: type) -> dict[str, int]:
 def _function_facts(value: types.FunctionType) -> tuple[Any, ...]:
     """What of a function can be replaced (`f.__defaults__ = …`): then its id no longer says what it does."""
     keywords = tuple((value.__kwdefaults__ or {}).items())
-    return id(value.__code__), value.__defaults__, keywords, value.__doc__
+    return ident(value.__code__), value.__defaults__, keywords, value.__doc__
 
 
 class Definitions:
@@ -143,16 +144,16 @@ class Definitions:
 
     def vouched(self, kind: type) -> bool:
         """True when instances of this class were loaded for checking before."""
-        known = self._vouched.get(id(kind))
+        known = self._vouched.get(ident(kind))
         return known is not None and known[0]() is kind
 
     def vouch(self, kind: type, problem: str = "") -> None:
         """Remember how the check ended: `problem` says what was lost."""
-        self._vouched[id(kind)] = (weakref.ref(kind), problem)
+        self._vouched[ident(kind)] = (weakref.ref(kind), problem)
 
     def refuted(self, kind: type) -> str:
         """What the check found wrong with instances of this class; empty when it found nothing."""
-        known = self._vouched.get(id(kind))
+        known = self._vouched.get(ident(kind))
         return known[1] if known is not None and known[0]() is kind else ""
 
     # --- what is a definition --------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ class Definitions:
             return False
         if self.namespace.get(value.__qualname__) is not value:
             return False
-        known = self._function_seen.get(id(value))
+        known = self._function_seen.get(ident(value))
         return known is None or known[0]() is not value or known[1] == _function_facts(value)
 
     def owner_of(self, value: types.FunctionType) -> tuple[type, str] | None:
@@ -197,7 +198,7 @@ class Definitions:
 
     def id_of(self, value: Any) -> str:
         """The id of a definition; the first sight of an object decides its generation."""
-        known = self._ids.get(id(value))
+        known = self._ids.get(ident(value))
         if known is not None and known[0]() is value:
             return known[1]
         digest = self.digest_of(value)
@@ -210,15 +211,15 @@ class Definitions:
     def adopt(self, name: str, value: Any) -> None:
         """Make `value` the live object of an id (a restored definition)."""
         reference = weakref.ref(value)
-        self._ids[id(value)] = (reference, name)
+        self._ids[ident(value)] = (reference, name)
         self._live[name] = reference
         digest, _, generation = name.rpartition(".")
-        self._digests[id(value)] = (reference, digest)
+        self._digests[ident(value)] = (reference, digest)
         self._generations[digest] = max(self._generations.get(digest, 0), int(generation) + 1)
         if isinstance(value, type):
-            self._code_seen[id(value)] = _code_attributes(value)
+            self._code_seen[ident(value)] = _code_attributes(value)
         else:
-            self._function_seen[id(value)] = (reference, _function_facts(value))
+            self._function_seen[ident(value)] = (reference, _function_facts(value))
 
     def live(self, name: str) -> Any:
         """The live object of an id, or None."""
@@ -236,7 +237,7 @@ class Definitions:
             kind = type(value)
             if kind is not types.FunctionType and not issubclass(kind, type):
                 continue
-            known = self._ids.get(id(value))
+            known = self._ids.get(ident(value))
             if known is not None and known[0]() is value:
                 continue
             if isinstance(value, type):
@@ -249,12 +250,12 @@ class Definitions:
 
     def digest_of(self, value: Any) -> str:
         """The digest of the code of a notebook class or function, without its generation."""
-        known = self._digests.get(id(value))
+        known = self._digests.get(ident(value))
         if known is not None and known[0]() is value:
             return known[1]
-        if id(value) in self._busy:
-            return f"self:{self._busy[id(value)]}"
-        self._busy[id(value)] = len(self._busy)
+        if ident(value) in self._busy:
+            return f"self:{self._busy[ident(value)]}"
+        self._busy[ident(value)] = len(self._busy)
         try:
             encoder = Encoder(self.refer)
             if isinstance(value, type):
@@ -263,10 +264,10 @@ class Definitions:
                 self._lenient(encoder, "function", lambda: function_parts(encoder, value))
             digest = encoder.hexdigest()
         finally:
-            del self._busy[id(value)]
+            del self._busy[ident(value)]
         if isinstance(value, type):
             # A function's parts can change (its defaults, its closure); the code of a class is fixed at first sight.
-            self._digests[id(value)] = (weakref.ref(value), digest)
+            self._digests[ident(value)] = (weakref.ref(value), digest)
         return digest
 
     def refer(self, value: Any) -> str:
@@ -277,7 +278,7 @@ class Definitions:
         if not self.owns(value):
             return f"{value.__module__}.{value.__qualname__}"
         if isinstance(value, type):
-            if id(value) in self._busy:
+            if ident(value) in self._busy:
                 return self.digest_of(value)
             return self.id_of(value)
         return ""
@@ -285,13 +286,13 @@ class Definitions:
     def refer_with_state(self, value: Any) -> str:
         """Like `refer`, and a class counts with the state it has now."""
         name = self.refer(value)
-        if not isinstance(value, type) or not self.owns(value) or id(value) in self._busy:
+        if not isinstance(value, type) or not self.owns(value) or ident(value) in self._busy:
             return name
         state, gone = self.class_state(value)
         registered = [self.refer(cls) for cls in registrations(value)]
         if not state and not gone and not registered:
             return name
-        self._busy[id(value)] = len(self._busy)
+        self._busy[ident(value)] = len(self._busy)
         try:
             encoder = Encoder(self.refer)
             encoder.text(name)
@@ -301,7 +302,7 @@ class Definitions:
             encoder.encode(gone)
             encoder.encode(sorted(registered))
         finally:
-            del self._busy[id(value)]
+            del self._busy[ident(value)]
         return encoder.hexdigest()
 
     def _class(self, encoder: Encoder, cls: type) -> None:
@@ -350,7 +351,7 @@ class Definitions:
     def class_state(self, cls: type) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Attributes to set on the class its definition gives, and code attributes that are gone since."""
         self.id_of(cls)
-        seen = self._code_seen.get(id(cls), {})
+        seen = self._code_seen.get(ident(cls), {})
         state = data_attributes(cls)
         current = _code_attributes(cls)
         for name, identity in current.items():

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import xxhash
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._kinds import Kind, full_name, kind_of_type
 
@@ -153,11 +154,11 @@ class Encoder:
 
     def met(self, value: Any) -> bool:
         """Number a mutable object; True (and written as its number) when it was met before."""
-        number = self._seen.get(id(value))
+        number = self._seen.get(ident(value))
         if number is not None:
             self.count(b"@", number)
             return True
-        self._seen[id(value)] = len(self._seen)
+        self._seen[ident(value)] = len(self._seen)
         self._keep.append(value)
         return False
 

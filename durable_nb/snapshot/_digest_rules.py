@@ -24,6 +24,7 @@ from typing import Any
 
 import xxhash
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _memory
 from durable_nb.snapshot._digest import BULK, EXACT, FALLBACKS, NAMED, Encoder, NotCanonical, Writer
 from durable_nb.snapshot._kinds import ATOMS, Kind, default_reduce, full_name, kind_of_type, module_instances
@@ -352,7 +353,7 @@ def _dict_view(self: Encoder, value: Any) -> None:
 
 def _listed(self: Encoder, value: Any) -> None:
     kind = type(value)
-    found = module_instances(kind).get(id(value))
+    found = module_instances(kind).get(ident(value))
     if found is not None:
         self.raw(b"\x28")
         self.text(f"{kind.__module__}:{found[0]}")
@@ -423,7 +424,7 @@ def _ndarray(self: Encoder, value: Any) -> None:
     self.encode(tuple(map(int, value.shape)))
     self.raw(b"w" if value.flags.writeable else b"r")
     owner = _memory.owner_of(value)
-    if id(owner) in self.shared and not value.dtype.hasobject:
+    if ident(owner) in self.shared and not value.dtype.hasobject:
         block = _memory.block_of(owner)
         offset = None if block is None else _memory.offset_in(value, block)
         if block is None or offset is None:
@@ -433,7 +434,7 @@ def _ndarray(self: Encoder, value: Any) -> None:
         self.encode(offset)
         _memory_block(self, block)
         return
-    if id(owner) in self.shared:
+    if ident(owner) in self.shared:
         raise NotCanonical("a view of an array of objects")
     array_content(self, value)
 
@@ -444,11 +445,11 @@ def _memory_block(self: Encoder, block: _memory.Block) -> None:
     Blocks are numbered by themselves: whether their owner is an array that is encoded as well differs between a value
     that was made and the same value restored.
     """
-    number = self.blocks.get(id(block.owner))
+    number = self.blocks.get(ident(block.owner))
     if number is not None:
         self.count(b"N", number)
         return
-    self.blocks[id(block.owner)] = len(self.blocks)
+    self.blocks[ident(block.owner)] = len(self.blocks)
     self.block(b"M", self.memory_hash(_memory.block_bytes(block), block.start))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._bindings import result_number
 from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._kinds import ATOMS
@@ -58,7 +59,7 @@ class Mark:
     __slots__ = ("_atom", "address", "may_be_gone", "weak")
 
     def __init__(self, value: Any) -> None:
-        self.address = id(value)
+        self.address = ident(value)
         self._atom = value if type(value) in ATOMS else None
         self.may_be_gone = type(value) in (str, bytes) and len(value) > _KEPT_TEXT
         """Whether another value may have come to the same address, and `same` can tell."""
@@ -73,7 +74,7 @@ class Mark:
                 self.weak = None
 
     def same(self, value: Any) -> bool:
-        if id(value) != self.address:
+        if ident(value) != self.address:
             return False
         if type(self._atom) is int and type(value) in (str, bytes):
             return hash(value) == self._atom
@@ -90,7 +91,7 @@ def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
         name
         for name, value in bindings.items()
         if (mark := marked(name)) is None
-        or mark.address != id(value)
+        or mark.address != ident(value)
         or (mark.may_be_gone and (not mark.same(value) if mark.weak is None else mark.weak() is not value))
     ]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._digest_rules import slots_of
 from durable_nb.snapshot._kinds import ATOMS, Kind, kind_of_type
 
@@ -33,7 +34,7 @@ def left_out(value: Any, made: tuple[Any, ...]) -> str | None:
         _collect(part, objects, atoms, _DEEPEST)
     for name, held in attributes(value):
         kind = type(held)
-        known = (kind, held) in atoms if kind in ATOMS else id(held) in objects
+        known = (kind, held) in atoms if kind in ATOMS else ident(held) in objects
         if not known and not _is_empty(held) and kind_of_type(kind) not in (Kind.HANDLE, Kind.WEAKREF):
             return name
     return None
@@ -44,7 +45,7 @@ def _collect(part: Any, objects: set[int], atoms: set[tuple[type, Any]], depth: 
     if kind in ATOMS:
         atoms.add((kind, part))
         return
-    objects.add(id(part))
+    objects.add(ident(part))
     if depth and kind in (tuple, list, dict):
         for item in part.values() if kind is dict else part:
             _collect(item, objects, atoms, depth - 1)

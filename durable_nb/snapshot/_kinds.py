@@ -27,6 +27,8 @@ import zoneinfo
 from enum import IntEnum
 from typing import Any
 
+from durable_nb._ident import ident
+
 NoneType, EllipsisType, NotImplementedType = types.NoneType, types.EllipsisType, types.NotImplementedType
 
 
@@ -245,7 +247,7 @@ def module_instances(kind: type) -> dict[int, tuple[str, Any]]:
     module = sys.modules.get(kind.__module__)
     if module is None or is_main(module) or kind.__module__ in ("builtins", "collections"):
         return {}
-    return {id(value): (name, value) for name, value in list(vars(module).items()) if type(value) is kind}
+    return {ident(value): (name, value) for name, value in list(vars(module).items()) if type(value) is kind}
 
 
 def is_main(module: object) -> bool:

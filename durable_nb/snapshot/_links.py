@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._groups import Group
 from durable_nb.snapshot._scan import Scan
 
@@ -30,8 +31,8 @@ class ObjectIndex:
                 self._groups[key] = group
         for ids in group.scan.shadowed.values():
             for key in ids:
-                self._shadow_holders.setdefault(key, set()).add(id(group))
-                self._shadow_groups[id(group)] = group
+                self._shadow_holders.setdefault(key, set()).add(ident(group))
+                self._shadow_groups[ident(group)] = group
 
     def remove(self, group: Group) -> None:
         """Take out what `add` entered, but for objects that another group has come to hold."""
@@ -45,10 +46,10 @@ class ObjectIndex:
             for key in ids:
                 holders = self._shadow_holders.get(key)
                 if holders is not None:
-                    holders.discard(id(group))
+                    holders.discard(ident(group))
                     if not holders:
                         del self._shadow_holders[key]
-        self._shadow_groups.pop(id(group), None)
+        self._shadow_groups.pop(ident(group), None)
 
     def linked(self, found: Scan) -> Iterator[Group]:
         """Groups that share a mutable object with this scan; one may come more than once."""

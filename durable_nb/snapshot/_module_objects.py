@@ -17,6 +17,7 @@ from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._kinds import ATOMS, Kind, is_main, kind_of_type
 
 _INSTALLED = tuple(
@@ -119,17 +120,17 @@ class ModuleObjects:
         while waiting:
             place, value = waiting.popleft()
             mutable = kind_of_type(type(value)) in (Kind.MUTABLE, Kind.LISTED)
-            if mutable and id(value) in found:
+            if mutable and ident(value) in found:
                 continue
             if mutable:
-                found[id(value)] = place
+                found[ident(value)] = place
             if len(found) + len(waiting) < most and (mutable or type(value) is tuple):
                 waiting.extend(((place, step), part) for step, part in _parts(value))
         self._found = found
 
     def place_of(self, value: Any) -> Place | None:
         """Where a module holds this very object now."""
-        found = self._found.get(id(value)) or self._tables.get(id(value))
+        found = self._found.get(ident(value)) or self._tables.get(ident(value))
         place = None if found is None else _place(found)
         module = None if place is None else sys.modules.get(place.module)
         if place is None or module is None:
@@ -153,7 +154,7 @@ def _tables(name: str) -> dict[int, _Found]:
     if not isinstance(module, ModuleType):
         return {}
     return {
-        id(value): (name, attribute)
+        ident(value): (name, attribute)
         for attribute, value in list(vars(module).items())
         if type(value) in _TABLES and not attribute.startswith("_")
     }

@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._memory import is_array
 
 _LIMIT = 200_000
@@ -18,7 +19,7 @@ def find_path(name: str, value: Any, target: Any) -> str:
     """The shortest way from the variable to the target object; the variable's name when there is none to see."""
     if value is target:
         return name
-    seen = {id(value)}
+    seen = {ident(value)}
     queue: collections.deque[tuple[str, Any]] = collections.deque([(name, value)])
     while queue and len(seen) < _LIMIT:
         path, holder = queue.popleft()
@@ -26,8 +27,8 @@ def find_path(name: str, value: Any, target: Any) -> str:
             for step, part in _parts(holder):
                 if part is target:
                     return path + step
-                if id(part) not in seen and not isinstance(part, (str, bytes, int, float, type, types.ModuleType)):
-                    seen.add(id(part))
+                if ident(part) not in seen and not isinstance(part, (str, bytes, int, float, type, types.ModuleType)):
+                    seen.add(ident(part))
                     queue.append((path + step, part))
         except Exception:  # noqa: BLE001,S112 - a hostile container only costs detail in a message
             continue

@@ -28,6 +28,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _handles, _hooks, _sets, _streams
 from durable_nb.snapshot._definitions import Definitions, class_parts, importable, registrations
 from durable_nb.snapshot._ended import can_be_over, is_over, reduce_over
@@ -169,15 +170,15 @@ class GroupPickler(pickle.Pickler):
         if sort is Kind.FROZEN:
             self.is_data = self.is_data and kind is not types.CodeType
             if self.shared is None and _may_hold(value, kind):
-                self.frozen[id(value)] = value
+                self.frozen[ident(value)] = value
             return self._set(value) if kind is frozenset else None
         if sort is Kind.MUTABLE:
-            if self._expected and self._expected.get(id(value)):
+            if self._expected and self._expected.get(ident(value)):
                 return self._shadow(value)
             place = self._module_objects.place_of(value) if self._module_objects else None
             if place is not None:
                 return self._module_object(value, place)
-            self.seen[id(value)] = value
+            self.seen[ident(value)] = value
             if kind is dict:
                 if value is self.namespace:
                     self.is_data = False
@@ -188,9 +189,9 @@ class GroupPickler(pickle.Pickler):
 
     def _shadow(self, value: Any) -> None:
         """Part of a pandas object: shared copy-on-write, so that it links to plain arrays only."""
-        self._expected[id(value)] -= 1
-        self._expected_now = id(value)
-        self.shadowed[id(value)] = value
+        self._expected[ident(value)] -= 1
+        self._expected_now = ident(value)
+        self.shadowed[ident(value)] = value
 
     def _unusual(self, value: Any, sort: Kind) -> Any:
         if sort is Kind.TOKEN:
@@ -206,11 +207,11 @@ class GroupPickler(pickle.Pickler):
         if sort is Kind.ENUM_MEMBER:
             return None
         if sort is Kind.SPARED:
-            self.standing[f"y:{id(value)}"] = value
-            return f"y:{id(value)}"
+            self.standing[f"y:{ident(value)}"] = value
+            return f"y:{ident(value)}"
         if sort is Kind.LISTED:
             return self._listed_instance(value)
-        self.seen[id(value)] = value
+        self.seen[ident(value)] = value
         self.is_data = False
         if sort is Kind.WEAKREF:
             if kind_of_reference(value) is not weakref.ref:
@@ -229,16 +230,16 @@ class GroupPickler(pickle.Pickler):
 
     def _stream(self, value: Any) -> str:
         if self.shared is None:
-            self.seen.update((id(held), held) for held in _streams.held_by(value, self.namespace))
+            self.seen.update((ident(held), held) for held in _streams.held_by(value, self.namespace))
         return self.obstruct(value, "using it up is part of the program's state", Kind.STREAM)
 
     def obstruct(self, value: Any, why: str, kind: Kind) -> str:
         """Note that a value cannot be stored; returns what stands in for it."""
         if self.strict:
             raise CannotStore(f"{full_name(type(value))}: {why}")
-        self.obstacles.setdefault(id(value), Obstacle(value, full_name(type(value)), why, kind))
+        self.obstacles.setdefault(ident(value), Obstacle(value, full_name(type(value)), why, kind))
         state = _handles.state_of(value) if kind is Kind.HANDLE else ""
-        return f"x:{full_name(type(value))}:{id(value)}:{state}"
+        return f"x:{full_name(type(value))}:{ident(value)}:{state}"
 
     def _module_object(self, value: Any, place: Place) -> Any:
         """An object that a local module holds: a reference, whatever its content."""
@@ -256,13 +257,13 @@ class GroupPickler(pickle.Pickler):
         else:
             if kind not in self._listed:
                 self._listed[kind] = module_instances(kind)
-            found = self._listed[kind].get(id(value))
+            found = self._listed[kind].get(ident(value))
             place = None if found is None else (kind.__module__, found[0])
         if place is None:
             inside = self._module_objects.place_of(value) if self._module_objects else None
             if inside is not None:
                 return self._module_object(value, inside)
-            self.seen[id(value)] = value
+            self.seen[ident(value)] = value
             return None
         self.is_data = False
         self.modules.add(place[0].partition(".")[0])
@@ -272,9 +273,9 @@ class GroupPickler(pickle.Pickler):
 
     def _linked(self, value: Any, make: Callable[[Any], Any]) -> Any:
         """`make(value)`, once per object and pass."""
-        found = self._links.get(id(value))
+        found = self._links.get(ident(value))
         if found is None:
-            found = self._links[id(value)] = (value, make(value))
+            found = self._links[ident(value)] = (value, make(value))
         return found[1]
 
     def _class(self, value: type) -> Any:
@@ -284,14 +285,14 @@ class GroupPickler(pickle.Pickler):
             self._imported(value)
             return None
         self.is_data = False
-        self.classes[id(value)] = value
+        self.classes[ident(value)] = value
         name = self._linked_id(value)
-        if id(value) in self.seen_classes:
+        if ident(value) in self.seen_classes:
             return f"d:{name}"
         bound = self.namespace.get(value.__qualname__) is value
         if self.root is not None or (bound and value is not self.current):
             return f"d:{name}"
-        self.seen_classes.add(id(value))
+        self.seen_classes.add(ident(value))
         state, gone = self.definitions.class_state(value)
         registered = registrations(value)
         if registered:
@@ -315,14 +316,14 @@ class GroupPickler(pickle.Pickler):
             self._imported(value)
             return None
         self.is_data = False
-        self.functions[id(value)] = value
+        self.functions[ident(value)] = value
         if self.definitions.is_plain_function(value):
             return f"d:{self._linked_id(value)}"
         owner = self.definitions.owner_of(value)
         if owner is not None and owner[0] is not self.root and not value.__dict__:
-            self.classes[id(owner[0])] = owner[0]
+            self.classes[ident(owner[0])] = owner[0]
             return f"a:{self._linked_id(owner[0])}:{owner[1]}"
-        self.seen[id(value)] = value
+        self.seen[ident(value)] = value
         return None
 
     def _module(self, value: types.ModuleType) -> Any:
@@ -332,7 +333,7 @@ class GroupPickler(pickle.Pickler):
         if sys.modules.get(name) is value:
             self.modules.add(name.partition(".")[0])
             return f"m:{name}"
-        self.seen[id(value)] = value
+        self.seen[ident(value)] = value
         return None
 
     def _globals(self, namespace: dict[str, Any]) -> Any:
@@ -349,7 +350,7 @@ class GroupPickler(pickle.Pickler):
     # --- sets --------------------------------------------------------------------------------------------------
 
     def _set(self, value: Any) -> Any:
-        found = self._kept_sets.get(id(value))
+        found = self._kept_sets.get(ident(value))
         if found is not None:
             return f"s:{found[1]}"
         if _sets.survives(value):
@@ -362,7 +363,7 @@ class GroupPickler(pickle.Pickler):
         if self.shared is None:
             return None  # a scan looks at the members in their present order
         key = len(self._kept_sets)
-        self._kept_sets[id(value)] = (value, key)
+        self._kept_sets[ident(value)] = (value, key)
         return ("s", key, *plan, isinstance(value, frozenset))
 
     # --- reducers ----------------------------------------------------------------------------------------------
@@ -415,7 +416,7 @@ class GroupPickler(pickle.Pickler):
                 found = getattr(module, made, None)
             if found is not value or (module is not None and module.__name__ == "__main__"):
                 raise CannotStore(f"it is not {made} of an importable module")
-            self.references.add(id(value))
+            self.references.add(ident(value))
             name = module.__name__ if module is not None else "builtins"
             self.origins.add(name)
             self.modules.add(name.partition(".")[0])
@@ -444,7 +445,7 @@ class GroupPickler(pickle.Pickler):
         self.beside.append(held)
         for item in held.values():
             if kind_of_type(type(item)) is Kind.MUTABLE:
-                self.seen[id(item)] = item
+                self.seen[ident(item)] = item
         if self.definitions.vouched(type(value)):
             name = _hooks.left_out(value, made)
             if name is not None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import xxhash
 
+from durable_nb._ident import ident
+
 WORTH_IT = 4096
 """Objects. Less is quickly done the general way."""
 
@@ -51,8 +53,8 @@ def tree(value: Any) -> Tree | None:
     while waiting:
         batch = waiting[-_BATCH:]
         del waiting[-_BATCH:]
-        fixed = [id(one) for one in batch if type(one) is tuple]
-        free = list(map(id, batch)) if not fixed else [id(one) for one in batch if type(one) is not tuple]
+        fixed = [ident(one) for one in batch if type(one) is tuple]
+        free = list(map(ident, batch)) if not fixed else [ident(one) for one in batch if type(one) is not tuple]
         if not (_add(tuples, fixed) and _add(mutables, free)):
             return None
         members = gc.get_referents(*batch)

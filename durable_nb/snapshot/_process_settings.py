@@ -14,8 +14,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._process_part import Part, packed, unpacked
 
 
@@ -103,7 +105,7 @@ def _set_sklearn(value: Any) -> None:
 
 def _statements() -> Any:
     shell = _shell()
-    return None if shell is None else shell.ast_node_interactivity
+    return None if shell is None else _trait(shell, "ast_node_interactivity")
 
 
 def _set_statements(value: Any) -> None:
@@ -201,11 +203,11 @@ class Registered(Part):
     def read(self) -> Any:
         shown = list(_display_tables())
         tables = [*shown, *_tables_of_the_shell(), copyreg.dispatch_table]
-        marks = [tuple(map(id, table.values())) for table in tables]
+        marks = list(map(len, tables)), list(map(ident, chain.from_iterable(table.values() for table in tables)))
         if self._seen[0] != marks:
             found = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < len(shown))]
-            self._known.update((id(function), function) for _, function in found)
-            self._seen = (marks, sorted((told, id(function)) for told, function in found))
+            self._known.update((ident(function), function) for _, function in found)
+            self._seen = (marks, sorted((told, ident(function)) for told, function in found))
         return self._seen[1]
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
@@ -226,22 +228,28 @@ class Registered(Part):
 def _display_tables() -> Iterator[dict[Any, Any]]:
     shell = _shell()
     if shell is not None:
-        for formatter in shell.display_formatter.formatters.values():
+        for formatter in _trait(_trait(shell, "display_formatter"), "formatters").values():
             for name in ("type_printers", "deferred_printers", "singleton_printers"):
-                yield getattr(formatter, name)
+                yield _trait(formatter, name)
+
+
+def _trait(holder: Any, name: str) -> Any:
+    """A trait's value. Where it is set, traitlets' own way to it is ten times as long, and each cell asks for sixty."""
+    found = getattr(holder, "_trait_values", {}).get(name)
+    return getattr(holder, name) if found is None else found
 
 
 def _tables_of_the_shell() -> Iterator[dict[Any, Any]]:
     """Magics by name, and the handler of each class of errors that a notebook treats itself."""
     shell = _shell()
     if shell is not None:
-        yield from shell.magics_manager.magics.values()
+        yield from _trait(_trait(shell, "magics_manager"), "magics").values()
         wrapped = getattr(getattr(shell, "CustomTB", None), "__func__", None)
         held = [cell.cell_contents for cell in getattr(wrapped, "__closure__", None) or ()]
         handlers = [
             handler for handler in held if str(getattr(handler, "__module__", "IPython")).partition(".")[0] != "IPython"
         ]
-        yield {error: handler for error in shell.custom_exceptions for handler in handlers}
+        yield {error: handler for error in _trait(shell, "custom_exceptions") or () for handler in handlers}
 
 
 _OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from durable_nb._ident import ident
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Promise:
@@ -64,7 +66,7 @@ class Promises:
 
     def of(self, names: Iterable[str]) -> list[Promise]:
         """The promises behind some names, each once."""
-        found = {id(self._by_name[name]): self._by_name[name] for name in names if name in self._by_name}
+        found = {ident(self._by_name[name]): self._by_name[name] for name in names if name in self._by_name}
         return list(found.values())
 
     def owed(self, promise: Promise) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _definitions as definitions_module
 from durable_nb.snapshot import _memory, _rebuild
 from durable_nb.snapshot._blobs import Map
@@ -105,7 +106,7 @@ def _reduce_builtin(self: GroupPickler, value: Any) -> Any:
 
 
 def _reduce_logger(self: GroupPickler, value: Any) -> Any:
-    self.references.add(id(value))
+    self.references.add(ident(value))
     self.modules.add("logging")
     return (logging.getLogger, (value.name,)) if value.name != "root" else (logging.getLogger, ())
 
@@ -155,7 +156,7 @@ def _weakly(self: GroupPickler, target: Any) -> Any:
     if self.shared is not None:
         return target
     self.weak.append(target)
-    return Token(f"w:{id(target)}")
+    return Token(f"w:{ident(target)}")
 
 
 def _reduce_weak_values(self: GroupPickler, value: Any) -> Any:
@@ -178,19 +179,19 @@ def _reduce_weak_set(self: GroupPickler, value: Any) -> Any:
 
 def _reduce_array(self: GroupPickler, value: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
-    expected, self._expected_now = self._expected_now == id(value), 0
+    expected, self._expected_now = self._expected_now == ident(value), 0
     self.modules.add("numpy")
     if type(value) is not numpy.ndarray:
         return _reduce_array_subclass(self, value)
     owner = _memory.owner_of(value)
-    self.owners.setdefault(id(owner), set()).add(id(value))
+    self.owners.setdefault(ident(owner), set()).add(ident(value))
     block = None if owner is value else _memory.block_of(owner)
     offset = None if block is None else _memory.offset_in(value, block)
     if owner is not value:
         if block is None or offset is None:
             self.foreign.append((value, owner))
         else:
-            (self.lent if not expected else self.shadowed)[id(owner)] = owner
+            (self.lent if not expected else self.shadowed)[ident(owner)] = owner
             if self.shared is None:
                 return _look_at_view(self, value, block, offset, expected)
             if _as_view(self, value, block, expected):
@@ -201,7 +202,7 @@ def _reduce_array(self: GroupPickler, value: Any) -> Any:
 
 def _as_view(self: GroupPickler, value: Any, block: _memory.Block, expected: bool) -> bool:
     """Whether to write the owner and the place in it, rather than the values."""
-    if self.shared is not None and id(block.owner) in self.shared:
+    if self.shared is not None and ident(block.owner) in self.shared:
         return True
     contiguous = _memory.layout(value) in "CF"
     return not contiguous and (not expected or 2 * value.nbytes >= block.nbytes)
@@ -212,13 +213,13 @@ def _look_at_view(self: GroupPickler, value: Any, block: _memory.Block, offset: 
 
     The owner is not visited: that another object of the group *is* the owner is for the group to show.
     """
-    number = self.blocks.setdefault(id(block.owner), len(self.blocks))
+    number = self.blocks.setdefault(ident(block.owner), len(self.blocks))
     place = (Token(f"b:{number}"), value.dtype, value.shape, value.strides, offset, bool(value.flags.writeable))
     if value.dtype.hasobject or (expected and not _as_view(self, value, block, expected)):
         return _rebuild.view, (*place, _alone(value)[1])
     if number in self.blocks_written:
         return _rebuild.view, place
-    spent = self._spent[id(block.owner)] = self._spent.get(id(block.owner), 0) + int(value.nbytes)
+    spent = self._spent[ident(block.owner)] = self._spent.get(ident(block.owner), 0) + int(value.nbytes)
     if _memory.layout(value) in "CF" and 4 * spent < block.nbytes:
         return _rebuild.view, (*place, pickle.PickleBuffer(_memory.flat_bytes(value)))
     self.blocks_written.add(number)
@@ -243,7 +244,7 @@ def _reduce_array_subclass(self: GroupPickler, value: Any) -> Any:
     if full_name(type(value)) == "numpy.matrix" or _is_plain_subclass(type(value)):
         base = numpy.ndarray.view(value, numpy.ndarray)
         # The value is what uses the memory: the plain view of it is gone when the pass ends.
-        self.owners.setdefault(id(_memory.owner_of(value)), set()).add(id(value))
+        self.owners.setdefault(ident(_memory.owner_of(value)), set()).add(ident(value))
         return _rebuild.subclass_array, (base, type(value), dict(getattr(value, "__dict__", {})))
     owner = _memory.owner_of(value)
     if owner is not value:
@@ -286,7 +287,7 @@ def _address(view: memoryview) -> int:
 
 def _expect(self: GroupPickler, value: Any) -> None:
     if value is not None:
-        self._expected[id(value)] += 1
+        self._expected[ident(value)] += 1
 
 
 def _reduce_frame(self: GroupPickler, value: Any) -> Any:
@@ -335,7 +336,7 @@ def _reduce_tensor(self: GroupPickler, value: Any) -> Any:
     """Tensors pickle their storage each on its own: two that share one would come back apart."""
     address = value.untyped_storage().data_ptr()
     if address:
-        self.owners.setdefault(address, set()).add(id(value))
+        self.owners.setdefault(address, set()).add(ident(value))
         self.lent[address] = value
         self.tensors[address] = value
     return self._reduce_generic(value)
@@ -349,7 +350,7 @@ def _reduce_index(self: GroupPickler, value: Any) -> Any:
 
 
 def _reduce_extension_array(self: GroupPickler, value: Any) -> Any:
-    expected, self._expected_now = self._expected_now == id(value), 0
+    expected, self._expected_now = self._expected_now == ident(value), 0
     if expected:
         for part in vars(value).values() if hasattr(value, "__dict__") else ():
             _expect(self, part)

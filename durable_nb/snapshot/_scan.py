@@ -14,6 +14,7 @@ from typing import Any
 
 import xxhash
 
+from durable_nb._ident import ident
 from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot import _digest, _plain
 from durable_nb.snapshot._buffers import address_of_memory
@@ -229,13 +230,13 @@ def _scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, hashing: b
             for found, kept in ((pickler.seen, everything), (pickler.shadowed, shadow)):
                 for key, item in found.items():
                     kept.setdefault(key, item)
-            weak[name] = [id(target) for target in pickler.weak]
-            weak_targets.update((id(target), target) for target in pickler.weak)
+            weak[name] = [ident(target) for target in pickler.weak]
+            weak_targets.update((ident(target), target) for target in pickler.weak)
             keep.update(pickler.lent)
             holders[name] = pickler.frozen
             pickler.seen, pickler.shadowed, pickler.weak, pickler.lent, pickler.frozen = {}, {}, [], {}, {}
         _add_held_again(holders, reached, shadowed, definitions)
-    foreign = [(id(entry[0]), id(entry[1]), type(entry[1])) for entry in pickler.foreign]
+    foreign = [(ident(entry[0]), ident(entry[1]), type(entry[1])) for entry in pickler.foreign]
     problems = _problems(pairs, scanner, weak, weak_targets, everything)
     problems += _counted_for(pairs, everything)
     functions, classes = tuple(pickler.functions.values()), tuple(pickler.classes.values())
@@ -337,7 +338,7 @@ def _state_beside(place: str, value: Any, definitions: Definitions) -> str:
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - what cannot be looked into counts by its identity
-            return f"{place}:{id(value)}"
+            return f"{place}:{ident(value)}"
         finally:
             pickler.close()
     return writer.hash.hexdigest()

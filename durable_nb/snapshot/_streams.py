@@ -12,6 +12,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._kinds import ATOMS, Kind, kind_of_type
 
 _MOST = 10_000
@@ -22,14 +23,14 @@ _ASIDE = (type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, typ
 
 def held_by(stream: Any, namespace: dict[str, Any]) -> Iterator[Any]:
     """The mutable objects that a stream reaches."""
-    seen: set[int] = {id(stream), id(namespace)}
+    seen: set[int] = {ident(stream), ident(namespace)}
     pending: list[Any] = gc.get_referents(stream)
     while pending and len(seen) < _MOST:
         value = pending.pop()
         kind = type(value)
-        if kind in ATOMS or id(value) in seen or isinstance(value, _ASIDE):
+        if kind in ATOMS or ident(value) in seen or isinstance(value, _ASIDE):
             continue
-        seen.add(id(value))
+        seen.add(ident(value))
         if kind is types.FunctionType:
             pending.extend(value.__closure__ or ())
             continue

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _plain
 from durable_nb.snapshot._bindings import Bindings, result_number
 from durable_nb.snapshot._buffers import StoredBuffers
@@ -224,8 +225,7 @@ class Tracker:
 
     def left_alone(self, before: Before, names: Iterable[str]) -> list[str]:
         """Those of the names that are still bound to the object that they had before the cell."""
-        bindings = self.bindings()
-        now = {name: bindings[name] for name in names if name in bindings}
+        now = {name: self.value(name) for name in names if name in self.bound}
         rebound = set(moved(self._marks_then(before), now))
         return [name for name in now if name not in rebound]
 
@@ -455,7 +455,7 @@ class Tracker:
                     self._pass_over(part, hashing=hashing)
                 return
         group.scan = found
-        others = {id(other): other for other in self._index.linked(found) if other is not group}
+        others = {ident(other): other for other in self._index.linked(found) if other is not group}
         if not others:
             self._remember(group)
             return
@@ -495,7 +495,7 @@ class Tracker:
         states: Mapping[str, tuple[tuple[str, ...], str | None]],
     ) -> list[Group]:
         """Pass over what may have changed, form the groups anew, and return those that changed."""
-        broken = {id(self._groups[name]): self._groups[name] for name in [*look, *deleted] if name in self._groups}
+        broken = {ident(self._groups[name]): self._groups[name] for name in [*look, *deleted] if name in self._groups}
         units: list[tuple[str, ...]] = []
         streams = {
             name
@@ -547,7 +547,7 @@ class Tracker:
         found: dict[int, Group] = {}
         for item in scans:
             for group in self._index.linked(item):
-                found[id(group)] = group
+                found[ident(group)] = group
         return list(found.values())
 
     def _components(
@@ -564,19 +564,19 @@ class Tracker:
     def _class_users(self, changed: list[Group]) -> list[Group]:
         """Groups with instances of a class whose own state a cell changed: their versions speak of it."""
         classes = {
-            id(value)
+            ident(value)
             for group in changed
             for name in group.names
             if isinstance(value := self.value(name), type) and self.definitions.owns(value) and name in self._versions
         }
         if not classes:
             return []
-        found = {id(group): group for group in changed}
+        found = {ident(group): group for group in changed}
         users = []
-        for group in {id(group): group for group in self._groups.values()}.values():
-            if id(group) in found or group.scan is None:
+        for group in {ident(group): group for group in self._groups.values()}.values():
+            if ident(group) in found or group.scan is None:
                 continue
-            if any(id(cls) in classes for cls in group.scan.classes):
+            if any(ident(cls) in classes for cls in group.scan.classes):
                 if group.scan.state is None:
                     group.scan = self._scan(group.names)
                 users.append(group)

@@ -19,7 +19,7 @@ ROOT = Path(durable_nb.__path__[0])
 
 # Each row may import the rows above it and itself, never what stands beside it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "events", "running"),
+    ("exceptions", "events", "running", "_ident"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
     ("history", "runtime", "maintenance", "foresight", "encryption"),
