@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# The C function under `signal.signal`: every cell asks several times, and the enums around it cost more than the call.
+_handle = _signal.signal
+_IGNORE = int(signal.SIG_IGN)
 
 
 class Held:
@@ -26,11 +31,11 @@ def held_interrupts() -> Iterator[Held]:
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
         held.came = True
 
-    previous = signal.signal(signal.SIGINT, note)
+    previous = _handle(signal.SIGINT, note)
     try:
         yield held
     finally:
-        signal.signal(signal.SIGINT, previous)
+        _handle(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -43,8 +48,8 @@ def deferred_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = _handle(signal.SIGINT, _IGNORE)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        _handle(signal.SIGINT, previous)

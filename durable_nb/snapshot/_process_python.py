@@ -51,13 +51,13 @@ class Warnings(Part):
         return found
 
     def version(self, value: Any) -> str:
-        plain = [
-            (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
-            for action, message, kind, module, line in value
-        ]
         # Most cells change nothing: comparing filters is quicker than digesting them.
-        if self._last[0] != plain:
-            self._last = (plain, content_digest([(self.name, plain)]) or "")
+        if self._last[0] != value:
+            plain = [
+                (action, message, f"{kind.__module__}.{kind.__qualname__}", module, line)
+                for action, message, kind, module, line in value
+            ]
+            self._last = (value, content_digest([(self.name, plain)]) or "")
         return self._last[1]
 
     def write(self, value: Any) -> None:

@@ -115,8 +115,8 @@ def _set_statements(value: Any) -> None:
 
 
 def _shell() -> Any:
-    module = _loaded("IPython.core.getipython")
-    return None if module is None else module.get_ipython()
+    module = _loaded("IPython.core.interactiveshell")
+    return None if module is None else getattr(module.InteractiveShell, "_instance", None)
 
 
 _LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
