@@ -147,3 +147,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import json, sys, durable_nb; print(json.dumps([m.partition('.')[0] for m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("package", ["cells", "snapshot"])
+def test_what_runs_around_each_cell_tells_objects_apart_without_an_audit_event(package: str) -> None:
+    """`id` calls the audit hook; `_ident.ident` does not. Only the layout of a set's table needs true addresses."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "_sets.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name) and node.id == "id" and isinstance(node.ctx, ast.Load)
+    ]
+    assert not found

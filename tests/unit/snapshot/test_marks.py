@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from durable_nb._ident import ident
 from durable_nb.snapshot._groups import Mark, moved
 from durable_nb.snapshot._tracker import Tracker
 
@@ -31,7 +32,7 @@ def test_rebound_new_and_equal_values_have_moved_in_the_order_of_the_bindings() 
 def test_another_object_at_the_address_of_a_dead_one_has_moved() -> None:
     for old, new in ((Thing(), Thing()), ("x" * 100_000, "y" * 100_000)):
         known = {"x": Mark(old)}
-        known["x"].address = id(new)  # as if memory had been given out again
+        known["x"].address = ident(new)  # as if memory had been given out again
         assert moved(known, {"x": new}) == ["x"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_nb._ident import ident
 from durable_nb.snapshot import _plain
 
 ROWS = [{"id": i, "name": f"n{i}", "value": i / 2, "tags": ["a", (i, None)], "ok": i % 2 == 0} for i in range(2000)]
@@ -24,7 +25,7 @@ def digest(value: Any) -> str:
 def test_rows_are_a_tree_whose_lists_and_dicts_are_known() -> None:
     found = _plain.tree(ROWS)
     assert found is not None
-    assert found.mutables == {id(ROWS), *map(id, ROWS), *(id(row["tags"]) for row in ROWS)}
+    assert found.mutables == {ident(ROWS), *map(ident, ROWS), *(ident(row["tags"]) for row in ROWS)}
 
 
 class Text(str):
