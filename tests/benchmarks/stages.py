@@ -17,6 +17,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+PLACES = (str(Path(sys.executable).parent), str(Path(__file__).parents[2] / ".make" / "peers" / "bin"), None)
+"""Where py-spy may be: beside this Python, where `make bench` puts it, on the path."""
+
 LIVES = 3
 """Kernels that are sampled, so that there are about as many samples as microseconds matter."""
 
@@ -82,7 +85,7 @@ def stages(lines: list[str]) -> Counter[str]:
 
 def profile(side: str, folder: Path) -> dict[str, float]:
     """Milliseconds of the processor a cell per stage: the shares of the samples times what an unsampled cell takes."""
-    spy = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
+    spy = next(filter(None, (shutil.which("py-spy", path=place) for place in PLACES)), None)
     if spy is None:
         raise RuntimeError("py-spy is not installed")
     samples: Counter[str] = Counter()
