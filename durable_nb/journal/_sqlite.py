@@ -275,17 +275,7 @@ class SqliteJournal(Journal):
             request.done = True
 
     def _write(self, db: sqlite3.Connection, request: _Request) -> None:
-        self._check_lease(db, request.execution_id, request.lease)
-        found = db.execute(_Q["last_sequence"], (request.execution_id,)).fetchone()
-        if found is None:
-            raise StoreError(f"there is no execution {request.execution_id!r} in {self._place}")
-        if request.after is not None and request.after != found[0]:
-            raise JournalConflictError(request.execution_id, request.after, found[0])
-        if request.events:
-            changed = db.execute(_Q["advance_sequence"], (len(request.events), request.execution_id)).fetchone()
-            request.last = changed[0]
-        else:
-            request.last = found[0]
+        request.last = self._advance(db, request)
         first = request.last - len(request.events) + 1
         for sequence, event in enumerate(request.events, start=first):
             db.execute(_Q["insert_event"], row_of(request.execution_id, sequence, event, self._signer))
@@ -295,6 +285,20 @@ class SqliteJournal(Journal):
             db.execute(_Q["set_status"], (request.status.value, request.execution_id))
         if not isinstance(request.due, EllipsisType):
             db.execute(_Q["set_due"], (request.due, request.execution_id))
+
+    def _advance(self, db: sqlite3.Connection, request: _Request) -> int:
+        """Take the numbers of the new events; the last one. Refused with the reason."""
+        lease, execution, after = request.lease, request.execution_id, request.after
+        token = None if lease is None else lease.token
+        values = {"count": len(request.events), "execution": execution, "after": after, "token": token}
+        advanced = db.execute(_Q["advance_sequence"], values).fetchone()
+        if advanced is not None:
+            return int(advanced[0])
+        self._check_lease(db, execution, lease)
+        found = db.execute(_Q["last_sequence"], (execution,)).fetchone()
+        if found is None:
+            raise StoreError(f"there is no execution {execution!r} in {self._place}")
+        raise JournalConflictError(execution, after or 0, found[0])
 
     def update(
         self,

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from durable_nb.snapshot._counters import COUNTERS
-from durable_nb.snapshot._process_part import Options, Part, changes_in_place, equal, packed, unpacked
+from durable_nb.snapshot._process_part import Options, Part, Steady, changes_in_place, equal, packed, unpacked
 from durable_nb.snapshot._process_python import (
     Decimal,
     Environment,
@@ -104,12 +104,12 @@ class ProcessState:
 # --- generators ------------------------------------------------------------------------------------------------------
 
 
-class _Generator(Part):
+class _Generator(Steady):
     absent = "unseeded"
 
     def __init__(self) -> None:
+        super().__init__()
         self.start: Any = None
-        self.last: tuple[Any, str] | None = None
 
     def state(self) -> Any:
         raise NotImplementedError
@@ -128,12 +128,6 @@ class _Generator(Part):
 
     def reset(self) -> None:
         """Nothing: a generator that is back where it started has the numbers of its process, whatever they are."""
-
-    def version(self, value: Any) -> str:
-        # Most cells draw nothing: comparing states is quicker than digesting one.
-        if self.last is None or self.last[0] != value:
-            self.last = (value, super().version(value))
-        return self.last[1]
 
 
 class _Random(_Generator):

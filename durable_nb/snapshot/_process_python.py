@@ -19,7 +19,7 @@ from typing import Any
 
 from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot._digest import content_digest, digest_text
-from durable_nb.snapshot._process_part import Part, packed, unpacked
+from durable_nb.snapshot._process_part import Part, Steady, packed, unpacked
 
 _SECRET = re.compile(
     r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
@@ -78,13 +78,14 @@ def _compiled(value: Any) -> Any:
     return re.compile(*value) if isinstance(value, tuple) else value
 
 
-class SysPath(Part):
+class SysPath(Steady):
     """What a cell added to the import path and took from it, not the whole path: another checkout has others."""
 
     name = "<sys.path>"
     absent = "never"
 
     def __init__(self) -> None:
+        super().__init__()
         self.start = _cwd()
 
     def note_start(self) -> None:

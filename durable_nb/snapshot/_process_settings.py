@@ -10,6 +10,7 @@ import copyreg
 import functools
 import gc
 import importlib
+import operator
 import os
 import sys
 import time
@@ -196,19 +197,23 @@ class Registered(Part):
     name = "<registered>"
 
     def __init__(self) -> None:
-        self._seen: tuple[Any, Any] = (None, None)
+        self._sizes: list[int] = []
+        self._functions: list[Any] = []
+        """All that the tables hold, and the length of each, as they were when `_found` was made."""
+        self._found: list[tuple[str, int]] = []
         self._known: dict[int, Any] = {}
         """Registered functions by their identity, kept so that no other gets it."""
 
     def read(self) -> Any:
         shown = list(_display_tables())
         tables = [*shown, *_tables_of_the_shell(), copyreg.dispatch_table]
-        marks = list(map(len, tables)), list(map(ident, chain.from_iterable(table.values() for table in tables)))
-        if self._seen[0] != marks:
-            found = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < len(shown))]
-            self._known.update((ident(function), function) for _, function in found)
-            self._seen = (marks, sorted((told, ident(function)) for told, function in found))
-        return self._seen[1]
+        sizes, functions = list(map(len, tables)), list(chain.from_iterable(map(dict.values, tables)))
+        if sizes != self._sizes or not all(map(operator.is_, functions, self._functions)):
+            foreign = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < len(shown))]
+            self._known.update((ident(function), function) for _, function in foreign)
+            self._sizes, self._functions = sizes, functions
+            self._found = sorted((told, ident(function)) for told, function in foreign)
+        return self._found
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         was, now = before or (), after or ()
@@ -229,8 +234,9 @@ def _display_tables() -> Iterator[dict[Any, Any]]:
     shell = _shell()
     if shell is not None:
         for formatter in _trait(_trait(shell, "display_formatter"), "formatters").values():
-            for name in ("type_printers", "deferred_printers", "singleton_printers"):
-                yield _trait(formatter, name)
+            yield _trait(formatter, "type_printers")
+            yield _trait(formatter, "deferred_printers")
+            yield _trait(formatter, "singleton_printers")
 
 
 def _trait(holder: Any, name: str) -> Any:

@@ -21,7 +21,12 @@ WHERE due IS NOT NULL AND due <= ? ORDER BY due;
 SELECT last_sequence FROM executions WHERE execution_id = ?;
 
 -- name: advance_sequence
-UPDATE executions SET last_sequence = last_sequence + ? WHERE execution_id = ? RETURNING last_sequence;
+-- Nothing comes back when there is no such execution, its last number is not the one that was expected, or another owner
+-- has taken the lease: one question, since every step asks it.
+UPDATE executions SET last_sequence = last_sequence + :count
+WHERE execution_id = :execution AND (:after IS NULL OR last_sequence = :after)
+  AND (:token IS NULL OR :token = (SELECT token FROM leases WHERE leases.execution_id = :execution))
+RETURNING last_sequence;
 
 -- name: insert_event
 INSERT INTO events (execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt,
