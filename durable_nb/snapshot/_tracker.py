@@ -23,7 +23,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from durable_nb._ident import ident
@@ -135,8 +135,12 @@ class Tracker:
     def _mark(self, bindings: Mapping[str, Any], changed: Iterable[str] | None = None) -> dict[str, Mark]:
         """Marks of all bindings; those that still hold are kept. `changed`: the names whose marks do not, if known."""
         marks = self._marks
-        fresh = {name: Mark(bindings[name]) for name in (moved(marks, bindings) if changed is None else changed)}
-        return {name: fresh.get(name) or marks[name] for name in bindings}
+        found = dict(marks)
+        for name in moved(marks, bindings) if changed is None else changed:
+            found[name] = Mark(bindings[name])
+        for name in found.keys() - bindings.keys():
+            del found[name]
+        return found
 
     # --- around a cell -----------------------------------------------------------------------------------------
 
@@ -187,8 +191,8 @@ class Tracker:
         """
         then = dict(self._groups), dict(self._versions)
         bindings = self._settled()
-        self.definitions.note(bindings.values())
         rebound = moved(self._marks_then(before), bindings)
+        self.definitions.note(bindings[name] for name in rebound)
         # Bound and deleted again: wherever the name is bound before a replay, it is not afterwards.
         deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
         again = [name for name in binds if name in bindings]
@@ -342,7 +346,7 @@ class Tracker:
                 for name in self._promises.owed(promise):
                     if name not in self.namespace:  # what was bound behind our back is newer
                         self.namespace[name] = values[name]
-                        self._marks[name] = self._arrived[name] = Mark(values[name])
+                        self._marks[name] = self._arrived[name] = self._met(values[name])
                         self._groups[name].doubtful = False
                         bound.append(name)
                     self._promises.drop(name)
@@ -393,7 +397,13 @@ class Tracker:
             self._dirty.discard(name)
         self._take(names, versions)
         for name in names:
-            self._marks[name] = Mark(self.value(name))
+            self._marks[name] = self._met(self.value(name))
+
+    def _met(self, value: Any) -> Mark:
+        """The mark of a value that no cell has bound; if it is a definition, this is its first sight."""
+        if type(value) is FunctionType or issubclass(type(value), type):
+            self.definitions.note((value,))
+        return Mark(value)
 
     def _take(self, names: Collection[str], versions: Mapping[str, Version]) -> None:
         """The names are one group with these versions, whatever they were before."""
@@ -625,11 +635,11 @@ class Tracker:
     def _catch_up(self) -> dict[str, Any]:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
         bindings = self._settled()
-        self.definitions.note(bindings.values())
         strange = moved(self._marks, bindings)
-        gone = [name for name in self._marks if name not in bindings]
+        self.definitions.note(bindings[name] for name in strange)
+        gone = self._marks.keys() - bindings.keys()
         if strange or gone:
-            for group in self._regroup(bindings, strange, set(strange), gone, {}):
+            for group in self._regroup(bindings, strange, set(strange), sorted(gone), {}):
                 self._new_versions(group, None, None)
             self._marks = self._mark(bindings)
         return bindings
