@@ -66,17 +66,18 @@ _DOORS = frozenset(dir(builtins)) - _FUNCTIONS - _METHODS - {"abs", "print", "ra
 
 def only_read(tree: ast.Module) -> frozenset[str]:
     """Names that, if they are arrays of numbers, the cell only computes from."""
-    if any(isinstance(node, _OPAQUE) or _is_door(node) for node in ast.walk(tree)):
+    nodes = list(ast.walk(tree))
+    if any(isinstance(node, _OPAQUE) or _is_door(node) for node in nodes):
         return frozenset()
     harmless: set[int] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         inner = _used_up(node)
         name = _array_of(inner) if inner is not None else None
         if name is not None:
             harmless.add(ident(name))
     read: set[str] = set()
     other: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name):
             (read if ident(node) in harmless else other).add(node.id)
         else:  # an import, an `except … as`, a pattern: a name that is bound in any other way

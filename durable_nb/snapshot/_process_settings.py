@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any
 
 from durable_nb._ident import ident
-from durable_nb.snapshot._process_part import Part, packed, unpacked
+from durable_nb.snapshot._process_part import Part, Steady, packed, unpacked
 
 
 def _loaded(module: str) -> Any:
@@ -188,7 +188,7 @@ def _settings() -> dict[str, Any]:
 # --- code that is registered -----------------------------------------------------------------------------------------
 
 
-class Registered(Part):
+class Registered(Steady):
     """What cells registered with the shell (printers, magics, handlers of errors) and with `copyreg`.
 
     These are functions, which only running brings about.
@@ -197,6 +197,7 @@ class Registered(Part):
     name = "<registered>"
 
     def __init__(self) -> None:
+        super().__init__()
         self._sizes: list[int] = []
         self._functions: list[Any] = []
         """All that the tables hold, and the length of each, as they were when `_found` was made."""
