@@ -23,6 +23,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -32,18 +33,21 @@ from durable_nb.snapshot._bindings import Bindings, result_number
 from durable_nb.snapshot._buffers import StoredBuffers
 from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
-from durable_nb.snapshot._groups import MISSING, Group, Mark, Version, moved, parted
+from durable_nb.snapshot._groups import MISSING, Group, Version, parted
 from durable_nb.snapshot._links import ObjectIndex, connected
+from durable_nb.snapshot._marks import Mark, Marks, moved
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
+
+_SCAN_OF = attrgetter("scan")
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
     """What `after` compares with."""
 
-    marks: Mapping[str, Mark]
+    marks: Marks
     states: Mapping[str, tuple[tuple[str, ...], str | None]]
     """Per name of the touched groups, its group's names and state."""
     process: ProcessState
@@ -99,7 +103,7 @@ class Tracker:
         self._versions: dict[str, Version] = {}
         self._dirty: set[str] = set()
         self.buffers = StoredBuffers()
-        self._marks: dict[str, Mark] = {}
+        self._marks = Marks()
         self._promises = Promises(namespace)
         self._arrived: dict[str, Mark] = {}
         """Names that were materialised since the last `before`: no cell has bound them."""
@@ -109,7 +113,7 @@ class Tracker:
         note_starts()
         bindings = self.bindings()
         self.definitions.note(bindings.values())
-        self._marks = self._mark(bindings)
+        self._marks = self._marks.renewed(bindings, bindings)
 
     # --- names -------------------------------------------------------------------------------------------------
 
@@ -132,16 +136,6 @@ class Tracker:
         self._promises.drop(name)
         self._promises.forget_place(name)
 
-    def _mark(self, bindings: Mapping[str, Any], changed: Iterable[str] | None = None) -> dict[str, Mark]:
-        """Marks of all bindings; those that still hold are kept. `changed`: the names whose marks do not, if known."""
-        marks = self._marks
-        found = dict(marks)
-        for name in moved(marks, bindings) if changed is None else changed:
-            found[name] = Mark(bindings[name])
-        for name in found.keys() - bindings.keys():
-            del found[name]
-        return found
-
     # --- around a cell -----------------------------------------------------------------------------------------
 
     def before(self, touched: Iterable[str]) -> Before:
@@ -149,8 +143,7 @@ class Tracker:
         bindings = self._catch_up()
         self._arrived.clear()
         wanted = [name for name in touched if name in bindings]
-        known_groups = self._groups
-        for name in [name for name in bindings if (found := known_groups.get(name)) is None or found.scan is None]:
+        for name in self._not_looked_at(bindings):
             group = self._group(name)
             if group.scan is None:  # still: the pass over a name before may have looked at it too
                 # A restored value whose version is lineage has nothing but a state to tell a change by.
@@ -163,8 +156,14 @@ class Tracker:
             group = self._groups[name]
             state = None if group.scan is None else group.scan.state
             states.update(dict.fromkeys(group.names, (group.names, state)))
-        self._marks = dict(self._marks)  # a new dict: the picture of a cell around this one stays
+        self._marks = self._marks.copy()  # a new one: the picture of a cell around this one stays
         return Before(self._marks, states, self._capture())
+
+    def _not_looked_at(self, bindings: Mapping[str, Any]) -> list[str]:
+        known = self._groups
+        if bindings.keys() <= known.keys() and all(map(_SCAN_OF, known.values())):
+            return []  # as before nearly every cell: the question is asked of all names
+        return [name for name in bindings if (found := known.get(name)) is None or found.scan is None]
 
     def after(
         self,
@@ -191,11 +190,13 @@ class Tracker:
         """
         then = dict(self._groups), dict(self._versions)
         bindings = self._settled()
-        rebound = moved(self._marks_then(before), bindings)
+        rebound = self._marks_then(before).moved(bindings)
         self.definitions.note(bindings[name] for name in rebound)
         # Bound and deleted again: wherever the name is bound before a replay, it is not afterwards.
-        deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
         again = [name for name in binds if name in bindings]
+        deleted: tuple[str, ...] = ()
+        if len(again) < len(list(binds)) or not before.marks.keys() <= bindings.keys():
+            deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
         looked_at = {*touched, *rebound}
         look = [name for name in bindings if name in looked_at]
         if read is not None:
@@ -212,7 +213,9 @@ class Tracker:
         versions: dict[str, Version] = {}
         for group in changed:
             versions |= self._new_versions(group, fingerprint, nonce)
-        self._marks = self._mark(bindings, rebound if self._marks is before.marks else None)
+        self._marks = self._marks.renewed(
+            bindings, rebound if self._marks is before.marks else self._marks.moved(bindings)
+        )
         problems = tuple(problem for group in changed for problem in group.problems)
         differs = ProcessState.diff(before.process, self._capture() if process is None else process)
         return Delta(versions, deleted, changed, problems, differs, self, inherited)
@@ -233,8 +236,8 @@ class Tracker:
         rebound = set(moved(self._marks_then(before), now))
         return [name for name in now if name not in rebound]
 
-    def _marks_then(self, before: Before) -> Mapping[str, Mark]:
-        return {**before.marks, **self._arrived} if self._arrived else before.marks
+    def _marks_then(self, before: Before) -> Marks:
+        return Marks({**before.marks, **self._arrived}) if self._arrived else before.marks
 
     # --- versions ----------------------------------------------------------------------------------------------
 
@@ -328,7 +331,7 @@ class Tracker:
             self._promises.add(promise)
             self._take(promise.names, versions)
             for name in promise.names:
-                self._marks.pop(name, None)
+                self._marks.discard(name)
                 self._arrived.pop(name, None)
 
     def materialise(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -393,7 +396,7 @@ class Tracker:
         deleted = tuple(deleted)
         for name in deleted:
             self._leave(name)
-            self._marks.pop(name, None)
+            self._marks.discard(name)
             self._dirty.discard(name)
         self._take(names, versions)
         for name in names:
@@ -635,13 +638,13 @@ class Tracker:
     def _catch_up(self) -> dict[str, Any]:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
         bindings = self._settled()
-        strange = moved(self._marks, bindings)
+        strange = self._marks.moved(bindings)
         self.definitions.note(bindings[name] for name in strange)
         gone = self._marks.keys() - bindings.keys()
         if strange or gone:
             for group in self._regroup(bindings, strange, set(strange), sorted(gone), {}):
                 self._new_versions(group, None, None)
-            self._marks = self._mark(bindings)
+            self._marks = self._marks.renewed(bindings, self._marks.moved(bindings))
         return bindings
 
     def _recheck(self, group: Group) -> None:

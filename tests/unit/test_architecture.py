@@ -151,11 +151,11 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("package", ["cells", "snapshot"])
 def test_what_runs_around_each_cell_tells_objects_apart_without_an_audit_event(package: str) -> None:
-    """`id` calls the audit hook; `_ident.ident` does not. Only the layout of a set's table needs true addresses."""
+    """`id` calls the audit hook; `_ident.ident` does not. Only what reads memory needs true addresses."""
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name != "_sets.py"
+        if path.name not in ("_sets.py", "_addresses.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Name) and node.id == "id" and isinstance(node.ctx, ast.Load)
     ]

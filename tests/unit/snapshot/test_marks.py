@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from durable_nb._ident import ident
-from durable_nb.snapshot._groups import Mark, moved
+from durable_nb.snapshot._addresses import POINTER, _asked, addresses_of
+from durable_nb.snapshot._marks import Mark, Marks, moved
 from durable_nb.snapshot._tracker import Tracker
 
 
@@ -48,3 +53,57 @@ def test_names_of_the_shell_stay_hidden_and_the_users_own_are_found_again() -> N
     namespace.update({"display": display, "_": ""})
     del namespace["x"]
     assert tracker.bindings() == {"_x": 2}
+
+
+@given(st.data())
+def test_the_picture_tells_what_asking_every_mark_tells(data: st.DataObject) -> None:
+    """Whatever was bound, deleted, moved to the end and garbage collected in between."""
+    pool: list[Any] = [1, 10**30, "text", "x" * 100_000, [1], {}, Thing(), Thing(), Mark, None, 2.5]
+    names = st.sampled_from([f"n{i}" for i in range(8)] + ["Out[1]", "Out[2]"])
+    bindings: dict[str, Any] = {}
+    known = Marks()
+    for _ in range(data.draw(st.integers(1, 5))):
+        for name, number in data.draw(st.lists(st.tuples(names, st.integers(-2, 12)), max_size=6)):
+            if number == -2:
+                bindings.pop(name, None)
+            elif number == -1:
+                bindings[name] = Thing()  # the old one may be gone, and its address given out again
+            else:
+                bindings.pop(name, None) if number == 12 else None
+                bindings[name] = pool[number % len(pool)]
+        plain = moved(dict(known), bindings)
+        assert known.moved(bindings) == plain
+        if data.draw(st.booleans()) and bindings:
+            name = next(iter(bindings))
+            known[name] = Mark(bindings[name])
+            assert known.moved(bindings) == moved(dict(known), bindings)
+        known = known.renewed(bindings, known.moved(bindings)) if data.draw(st.booleans()) else known.copy()
+        assert known.moved(bindings) == moved(dict(known), bindings)
+        assert not set(known.copy().moved(bindings)) ^ set(known.moved(bindings))
+
+
+def test_a_dead_value_whose_address_is_given_out_again_has_moved() -> None:
+    bindings: dict[str, Any] = {"x": Thing(), "y": 1}
+    known = Marks().renewed(bindings, bindings)
+    for _ in range(100):
+        bindings["x"] = None
+        bindings["x"] = Thing()
+        assert known.moved(bindings) == ["x"]
+
+
+def test_a_picture_costs_no_reference() -> None:
+    thing = Thing()
+    gone = weakref.ref(thing)
+    known = Marks().renewed({"x": thing}, ["x"])
+    assert known.moved({"x": thing}) == []
+    del thing
+    assert gone() is None
+
+
+def test_addresses_read_from_memory_are_those_that_are_asked_for() -> None:
+    values = [object(), [], 1, "x", None]
+    again = list(values)
+    assert addresses_of(values) == addresses_of(again)
+    assert len(addresses_of(values)) == len(values) * POINTER == len(_asked(tuple(values)))
+    assert addresses_of([*values[:-1], object()]) != addresses_of(values)
+    assert addresses_of([]) == b""
