@@ -19,7 +19,7 @@ from durable_nb.exceptions import (
 )
 from durable_nb.runtime import Store
 from durable_nb.transfer._blobs import Carrier, is_sealed
-from durable_nb.transfer._markers import copy_markers, marker_name
+from durable_nb.transfer._markers import marker_name, starts_to_copy
 from durable_nb.transfer._merge import Item, Left, Missing, Side, is_over, missing_of_handler, missing_of_notebook
 
 __all__ = ["Copied", "Transferred", "transfer"]
@@ -150,6 +150,7 @@ class _Copy:
         self._carried: dict[int, tuple[Event, tuple[str, ...]]] = {}
         self._damaged: set[int] = set()
         self._began: set[str] = set()
+        """At-most-once bodies that the target has begun by itself."""
 
     def run(self) -> None:
         self._mine.refresh()
@@ -183,15 +184,20 @@ class _Copy:
     # --- markers ---------------------------------------------------------------------------------------------------
 
     def _copy_markers(self) -> None:
-        new, self._began = copy_markers(
+        markers, name = self._target.markers, self._marker_name()
+        starts = starts_to_copy(
             self._source.markers,
-            self._target.markers,
+            markers,
             source_name=marker_name(self._record),
-            target_name=self._marker_name(),
+            target_name=name,
             items=self._mine.items,
-            dry_run=self._dry_run,
         )
-        self._copied.markers = new
+        began = set(starts.own)
+        self._copied.markers = len(starts.new)
+        if starts.new and not self._dry_run:
+            self._record_there()  # so that they are found from there: another copy asks the executions
+            began.update(each for each, facts in starts.new.items() if not markers.claim(name, each, facts))
+        self._began = began
 
     def _marker_name(self) -> str:
         """A copy keeps the name that its markers carry in the source, under whatever name it is known."""

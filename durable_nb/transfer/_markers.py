@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from durable_nb.abc import Markers
 from durable_nb.events import CELL, EventKind, ExecutionRecord
 from durable_nb.transfer._merge import Item
 
-__all__ = ["copy_markers", "marker_name"]
+__all__ = ["Starts", "marker_name", "starts_to_copy"]
 
 
 def marker_name(record: ExecutionRecord) -> str:
@@ -17,10 +18,20 @@ def marker_name(record: ExecutionRecord) -> str:
     return str(record.details.get("markers") or record.name) if record.kind == "notebook" else record.name
 
 
-def copy_markers(
-    source: Markers, target: Markers, *, source_name: str, target_name: str, items: Iterable[Item], dry_run: bool
-) -> tuple[int, set[str]]:
-    """Let the target know which bodies were begun.
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """What the target has still to be told of begun bodies."""
+
+    new: Mapping[str, Mapping[str, Any]]
+    """Markers that it lacks: name and facts."""
+    own: frozenset[str]
+    """Names of those that it has from a start of its own."""
+
+
+def starts_to_copy(
+    source: Markers, target: Markers, *, source_name: str, target_name: str, items: Iterable[Item]
+) -> Starts:
+    """The difference of the markers.
 
     Args:
         source: of the source.
@@ -28,24 +39,15 @@ def copy_markers(
         source_name: what the execution's markers are called in the source.
         target_name: and in the target.
         items: the execution's events in the source; a start among them is a witness too.
-        dry_run: claim none.
-
-    Returns:
-        How many were new, and the names of those that the target had from a start of its own.
     """
-    new, own = 0, set()
+    new, own = {}, set()
     for name, facts in _told(source, source_name, items):
         there = target.read(target_name, name)
-        if there is not None:
-            if there.get("at") != facts.get("at"):
-                own.add(name)
-            continue
-        kept = {key: value for key, value in facts.items() if key not in ("execution", "name")}
-        if dry_run or target.claim(target_name, name, kept):
-            new += 1
-        else:
-            own.add(name)  # begun in this moment
-    return new, own
+        if there is None:
+            new[name] = {key: value for key, value in facts.items() if key not in ("execution", "name")}
+        elif there.get("at") != facts.get("at"):
+            own.add(name)
+    return Starts(new, frozenset(own))
 
 
 def _told(source: Markers, execution: str, items: Iterable[Item]) -> Iterator[tuple[str, Mapping[str, Any]]]:

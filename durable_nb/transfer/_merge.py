@@ -32,6 +32,9 @@ ADDRESS = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 _MASK = b"0" * 64
 
+REFUSED = "refused"
+"""The key of details of a note of the SDK: see `durable_nb.sdk._once`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -169,7 +172,9 @@ def missing_of_notebook(
         found.left.append(
             Left(name, f"has {untrusted} records that are not signed with a key that you trust (see durable-nb trust)")
         )
-    ours, theirs = _units(source), _units(target)
+    # That a step was not run because its marker was there alone is a question of one store, and no part of a story.
+    ours = _units(item for item in source if not item.event.details.get(REFUSED))
+    theirs = _units(item for item in target if not item.event.details.get(REFUSED))
     at_most_once = _at_most_once(source) | _at_most_once(target)
     chosen: list[Item] = []
     for (kind, key), items in ours.items():
