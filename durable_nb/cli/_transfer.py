@@ -16,6 +16,7 @@ from durable_nb.cli._exit import Complaint, ExitCode
 from durable_nb.cli._format import as_json, printable, size
 from durable_nb.cli._places import place_of
 from durable_nb.encryption import KEYRING, is_encrypted
+from durable_nb.exceptions import StoreError
 from durable_nb.runtime import Store, find_store, open_store
 from durable_nb.settings import STORE_DIRECTORY, Settings
 from durable_nb.transfer import Copied, Transferred, transfer
@@ -97,15 +98,18 @@ def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool
         local = target if stores.pull else source
         names = [_name(source, local, name) for name in stores.names] or None
         with _progress(quiet=json_output) as tell:
-            done = transfer(
-                source,
-                target,
-                names,
-                rename=rename,
-                in_the_open=in_the_open,
-                dry_run=dry_run,
-                on_progress=tell,
-            )
+            try:
+                done = transfer(
+                    source,
+                    target,
+                    names,
+                    rename=rename,
+                    in_the_open=in_the_open,
+                    dry_run=dry_run,
+                    on_progress=tell,
+                )
+            except (OSError, StoreError) as exc:
+                raise Complaint(f"the copy ended early: {exc}; the same command goes on from there") from exc
         _say(done, source, target, dry_run=dry_run, json_output=json_output)
     return ExitCode.OK if done.good else ExitCode.FAILED
 
