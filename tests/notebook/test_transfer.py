@@ -61,12 +61,12 @@ def copy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         with monkeypatch.context() as patch:
             patch.chdir(bench.root)
             for name in [name for name in os.environ if name.startswith("DURABLE_NB_")]:
-                patch.delenv(name)
+                patch.delenv(name, raising=False)
             for name, value in {**bench.environment(), **env}.items():
                 if value is not None:
                     patch.setenv(name, value)
                 else:
-                    patch.delenv(name)
+                    patch.delenv(name, raising=False)
             assert main([*words, "--json"]) == code
         return json.loads(capsys.readouterr().out)
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from durable_nb.abc import Markers
 from durable_nb.events import Event, EventKind, OperationType, Status, StoredEvent
@@ -29,6 +28,7 @@ from tests.property.transfer_model import CLOCK, cell, memory_store, notebook, s
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 SIDES = st.sampled_from("abh")
 CELLS = st.sampled_from(["load", "fit", "plot"])
+FAILURES = (EventKind.FAILED, EventKind.RETRY_SCHEDULED)
 NAME = "n.ipynb"
 
 
@@ -87,11 +87,10 @@ def cut_off(store: Store, cut: Cut) -> Store:
     return replace(store, journal=Journal(store.journal), blobs=blobs, markers=Marks())
 
 
-class Team(RuleBasedStateMachine):
+class Team:
     """Two people and a hub. What each knows of the at-most-once step `pay` is kept beside, as a model."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.stores = {name: memory_store(name) for name in "abh"}
         self.execution = {
             name: notebook(store, NAME, cells=["1", "2"]) for name, store in self.stores.items() if name != "h"
@@ -107,7 +106,6 @@ class Team(RuleBasedStateMachine):
     def write(self, side: str, *events: Event, refs: tuple[str, ...] = ()) -> None:
         self.stores[side].journal.append(self.execution[side], events, payload_refs=refs)
 
-    @rule(side=st.sampled_from("ab"), which=CELLS, large=st.booleans())
     def run_a_cell(self, side: str, which: str, large: bool) -> None:
         self.write(side, cell(which, EventKind.STARTED))
         text = f"{side} {next(CLOCK)}".encode()
@@ -119,11 +117,9 @@ class Team(RuleBasedStateMachine):
         else:
             self.write(side, cell(which, payload=b"blob " + address.encode()), refs=(address,))
 
-    @rule(side=st.sampled_from("ab"), which=CELLS, kind=st.sampled_from([EventKind.FAILED, EventKind.RETRY_SCHEDULED]))
     def fail_a_cell(self, side: str, which: str, kind: EventKind) -> None:
         self.write(side, cell(which, EventKind.STARTED), cell(which, kind))
 
-    @rule(side=st.sampled_from("ab"), count=st.integers(1, 3))
     def go_on_with_steps(self, side: str, count: int) -> None:
         """Steps of a cell, each resting on the one before: what a kernel finds recorded it goes on from."""
         for number in range(1, count + 1):
@@ -140,7 +136,6 @@ class Team(RuleBasedStateMachine):
         ]
         return steps[-1].decode() if steps else ""
 
-    @rule(side=st.sampled_from("ab"), name=st.sampled_from(["order-1", "order-2"]), ends=st.booleans())
     def run_a_handler(self, side: str, name: str, ends: bool) -> None:
         journal = self.stores[side].journal
         record = journal.create(name, kind="handler", at=float(next(CLOCK)), details={"handler": "shop:order"})
@@ -166,7 +161,6 @@ class Team(RuleBasedStateMachine):
         cells = CellJournal(store.journal, store.blobs, self.execution[side], None)
         return OnceSteps(cells, store.markers, NAME), cells
 
-    @rule(side=st.sampled_from("ab"), ends=st.sampled_from([None, *EventKind]))
     def pay(self, side: str, ends: EventKind | None) -> None:
         steps, cells = self.once(side)
         verdict = steps.judge("pay", lambda record: None)
@@ -181,13 +175,12 @@ class Team(RuleBasedStateMachine):
         except StepInterruptedError:
             return
         self.knows[side] += 1
-        if ends in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.RETRY_SCHEDULED):
+        if ends is not None:
             at = float(next(CLOCK))
             facts: dict[str, Any] = {"name": "pay", "attempt": verdict.attempt, "details": details}
             cells.write([cell_event(steps.operation("pay"), ends, at, **facts)], lease=None)
             self.rights[side] = int(ends is EventKind.RETRY_SCHEDULED)
 
-    @rule(side=st.sampled_from("ab"))
     def let_it_run_again(self, side: str) -> None:
         steps, _ = self.once(side)
         with contextlib.suppress(ValidationError):  # nobody has begun it, or it is allowed to begin already
@@ -196,7 +189,6 @@ class Team(RuleBasedStateMachine):
 
     # --- copies ----------------------------------------------------------------------------------------------------
 
-    @rule(start=SIDES, end=SIDES, after=st.none() | st.integers(0, 12))
     def copy(self, start: str, end: str, after: int | None) -> None:
         if start == end:
             return
@@ -219,7 +211,6 @@ class Team(RuleBasedStateMachine):
         for record in self.stores[side].journal.executions():
             yield record.execution_id, list(self.stores[side].journal.read(record.execution_id))
 
-    @invariant()
     def nothing_that_was_there_is_lost_or_changed(self) -> None:
         for side, known in self.before.items():
             now = dict(self.all_events(side))
@@ -227,19 +218,16 @@ class Team(RuleBasedStateMachine):
                 assert now[execution][: len(events)] == events
             self.before[side] = now
 
-    @invariant()
     def nothing_is_doubled(self) -> None:
         for side in self.stores:
             for _, events in self.all_events(side):
                 counts = Counter(identity_of(stored) for stored in events)
                 assert all(count == 1 for count in counts.values())
 
-    @invariant()
     def every_blob_that_a_row_names_is_there(self) -> None:
         for store in self.stores.values():
             assert all(store.blobs.has(address) for address in store.journal.blob_refs())
 
-    @invariant()
     def no_chain_of_steps_is_woven_of_two(self) -> None:
         for side in self.execution:
             last = ""
@@ -249,7 +237,6 @@ class Team(RuleBasedStateMachine):
                     assert text.startswith(f"{last} > ")
                     last = text
 
-    @invariant()
     def a_handler_has_one_result_and_is_whole(self) -> None:
         for store in self.stores.values():
             for record in store.journal.executions():
@@ -261,8 +248,6 @@ class Team(RuleBasedStateMachine):
                     sides = {event.payload for event in events if event.type is OperationType.STEP}
                     assert len(sides) <= 1
 
-    @precondition(lambda self: len(self.before) > 0)
-    @rule()
     def agree(self) -> None:
         """After everybody has pushed and pulled: nothing is left to copy, and everybody has all runs of ordinary cells."""
         for source, target in ("ah", "bh", "ha", "hb"):
@@ -281,15 +266,34 @@ class Team(RuleBasedStateMachine):
         assert all(each == runs[0] for each in runs)
 
 
-def test_copies_between_three_stores_lose_weave_double_and_begin_nothing() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Team,
-        settings=settings(
-            max_examples=2000 if SOAK else 60,
-            stateful_step_count=60 if SOAK else 30,
-            deadline=None,
-            database=None,
-            derandomize=not SOAK,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+SIDE = st.sampled_from("ab")
+ACTIONS = st.one_of(
+    st.tuples(st.just("run_a_cell"), SIDE, CELLS, st.booleans()),
+    st.tuples(st.just("fail_a_cell"), SIDE, CELLS, st.sampled_from(FAILURES)),
+    st.tuples(st.just("go_on_with_steps"), SIDE, st.integers(1, 3)),
+    st.tuples(st.just("run_a_handler"), SIDE, st.sampled_from(["order-1", "order-2"]), st.booleans()),
+    st.tuples(st.just("pay"), SIDE, st.sampled_from([None, EventKind.SUCCEEDED, *FAILURES])),
+    st.tuples(st.just("let_it_run_again"), SIDE),
+    st.tuples(st.just("copy"), SIDES, SIDES, st.none() | st.integers(0, 12)),
+    st.tuples(st.just("copy"), SIDES, SIDES, st.none()),
+)
+
+
+@settings(
+    max_examples=5000 if SOAK else 200,
+    deadline=None,
+    database=None,
+    derandomize=not SOAK,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.lists(ACTIONS, min_size=10, max_size=40))
+def test_copies_between_three_stores_lose_weave_double_and_begin_nothing(actions: list[tuple[Any, ...]]) -> None:
+    team = Team()
+    for name, *arguments in actions:
+        getattr(team, name)(*arguments)
+        team.nothing_that_was_there_is_lost_or_changed()
+        team.nothing_is_doubled()
+        team.every_blob_that_a_row_names_is_there()
+        team.no_chain_of_steps_is_woven_of_two()
+        team.a_handler_has_one_result_and_is_whole()
+    team.agree()
