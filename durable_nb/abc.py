@@ -177,6 +177,10 @@ class Markers(ABC):
         """The markers of this name in all executions: their facts, `execution` among them."""
 
     @abstractmethod
+    def of(self, execution: str) -> Iterator[Mapping[str, Any]]:
+        """The markers of one execution: their facts, `name` among them. One that was torn may be missing here."""
+
+    @abstractmethod
     def clear(self, execution: str, name: str) -> None:
         """Only by a person's decision: the next attempt may start."""
 

@@ -83,6 +83,8 @@ class OperationView:
     """True when a later record of the same cell has replaced it."""
     first_sequence: int = 0
     last_sequence: int = 0
+    last_at: float = 0.0
+    """When its last event happened."""
 
     @property
     def is_cell(self) -> bool:
@@ -232,6 +234,7 @@ def _apply(op: OperationView, stored: StoredEvent) -> OperationView:
         "name": event.name or op.name,
         "parent_id": event.parent_id or op.parent_id,
         "last_sequence": stored.sequence,
+        "last_at": event.at,
         "trusted": op.trusted and stored.trusted,
     }
     status = _NEXT.get(event.kind)
@@ -241,6 +244,9 @@ def _apply(op: OperationView, stored: StoredEvent) -> OperationView:
         if event.kind is EventKind.NOTE:
             changes["notes"] = (*op.notes, Note(at=event.at, sequence=stored.sequence, details=event.details))
         return replace(op, **changes)
+    if _is_copied(op, event):
+        attempts = (*_attempts((), event, status), *op.attempts)
+        return replace(op, attempts=attempts, trusted=op.trusted and stored.trusted)
     changes |= {
         "status": status,
         "due": event.due,
@@ -250,6 +256,12 @@ def _apply(op: OperationView, stored: StoredEvent) -> OperationView:
     if event.payload is not None:
         changes["payload_bytes"] = len(event.payload)
     return replace(op, **changes)
+
+
+def _is_copied(op: OperationView, event: Event) -> bool:
+    """Whether this is an older run of an ended cell, which came later from another store: a run of here has a start."""
+    ended = op.is_cell and op.status.is_terminal and event.kind is EventKind.SUCCEEDED
+    return ended and event.at < op.last_at
 
 
 def _attempts(before: tuple[AttemptView, ...], event: Event, status: Status) -> tuple[AttemptView, ...]:
@@ -273,13 +285,18 @@ def _mark_superseded(operations: list[OperationView]) -> tuple[OperationView, ..
     latest: dict[tuple[object, ...], OperationView] = {}
     for op in operations:
         key = _place(op)
-        if key is not None and (key not in latest or op.last_sequence > latest[key].last_sequence):
+        if key is not None and (key not in latest or _touched(op) > _touched(latest[key])):
             latest[key] = op
     current = {op.operation_id for op in latest.values()}
     marked = [
         op if _place(op) is None or op.operation_id in current else replace(op, superseded=True) for op in operations
     ]
     return tuple(sorted(marked, key=lambda op: op.first_sequence))
+
+
+def _touched(op: OperationView) -> tuple[float, int]:
+    # By the time first: what was copied from another store comes later in the journal, and may be older.
+    return op.last_at, op.last_sequence
 
 
 def _place(op: OperationView) -> tuple[object, ...] | None:

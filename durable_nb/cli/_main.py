@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 VERBS = (
     *("run", "plan", "ls", "show", "why", "resolve", "forget"),
+    *("push", "pull"),
     *("verify", "audit", "gc", "trust", "key"),
     *("invoke", "worker", "callback", "cancel"),
 )

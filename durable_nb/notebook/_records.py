@@ -123,22 +123,24 @@ class CellJournal:
         return [Record(stored, self.blobs) for stored in found]
 
     def completed(self) -> list[Record]:
-        """Completed runs of this execution, oldest first."""
-        return [
+        """Completed runs of this execution, oldest first: one that was copied from another store may be anywhere."""
+        found = [
             Record(stored, self.blobs)
             for stored in self.journal.read(self.execution_id)
             if stored.event.kind is EventKind.SUCCEEDED and stored.event.sub_type == CELL
         ]
+        return sorted(found, key=lambda record: record.event.at)
 
     def with_files(self) -> list[Record]:
         """Completed runs that left files, oldest first: of this execution, and of all for a session without a name."""
         everywhere = [record.execution_id for record in self.journal.executions()] if self.is_anonymous else []
-        return [
+        found = [
             Record(stored, self.blobs)
             for execution in everywhere or [self.execution_id]
             for stored in self.journal.read(execution)
             if stored.event.kind is EventKind.SUCCEEDED and stored.trusted and "files" in stored.event.details
         ]
+        return sorted(found, key=lambda record: record.event.at)
 
     def write(
         self,

@@ -458,7 +458,8 @@ class Session:
         if backoff is None or home is None:
             return None
         events = [stored.event for stored in home.cells.events(cell.operation)]
-        events = [event for event in events if event.kind is not EventKind.NOTE]
+        # By their time: what was copied from another store may come later in the journal and be older.
+        events = sorted((event for event in events if event.kind is not EventKind.NOTE), key=lambda event: event.at)
         while events and events[-1].kind is EventKind.STARTED:
             events.pop()  # an attempt without an end is made again, under its own number
         last = events[-1] if events else None
@@ -545,7 +546,8 @@ class Session:
         if home is None or not self.owned(home):
             return
         event = record.event
-        details = {**event.details, "runs_again": f"its checkpoint cannot be read: {why}"}
+        # `lost` is so in this store only: a copy to another one leaves it out.
+        details = {**event.details, "runs_again": f"its checkpoint cannot be read: {why}", "lost": True}
         mark = cell_event(
             event.operation_id,
             EventKind.SUCCEEDED,

@@ -91,7 +91,7 @@ class Starts:
         return Forgotten(self._refusal(who, found), last)
 
     def _found(self, who: OperationIdentifier, attempt: int) -> Mapping[str, Any] | None:
-        name = _marker(who.operation_id, attempt)
+        name = marker_of(who.operation_id, attempt)
         found = self.markers.read(self.execution, name)
         return self._orphan(name) if found is None and self.known is not None else found
 
@@ -107,7 +107,7 @@ class Starts:
     def claim(self, who: OperationIdentifier, attempt: int) -> None:
         """Take the right to begin; raises `StepInterruptedError` when somebody else has it."""
         if not self._claim(who, attempt):
-            found = self.markers.read(self.execution, _marker(who.operation_id, attempt)) or {}
+            found = self.markers.read(self.execution, marker_of(who.operation_id, attempt)) or {}
             raise StepInterruptedError(self._refusal(who, found), who.operation_id)
 
     def interrupted(self, who: OperationIdentifier, attempt: int) -> None:
@@ -118,7 +118,7 @@ class Starts:
         """
         if self._claim(who, attempt):
             return
-        found = self.markers.read(self.execution, _marker(who.operation_id, attempt)) or {}
+        found = self.markers.read(self.execution, marker_of(who.operation_id, attempt)) or {}
         if found.get("journal") not in (None, self.journal_id):
             raise StepInterruptedError(self._refusal(who, found), who.operation_id)
 
@@ -133,7 +133,7 @@ class Starts:
             "attempt": attempt,
         }
         try:
-            return self.markers.claim(self.execution, _marker(who.operation_id, attempt), facts)
+            return self.markers.claim(self.execution, marker_of(who.operation_id, attempt), facts)
         except OSError as exc:
             raise StoreError(
                 f"the start of step {who.name or who.operation_id[:12]!r} cannot be marked: {exc}"
@@ -150,7 +150,8 @@ class Starts:
         )
 
 
-def _marker(operation_id: str, attempt: int) -> str:
+def marker_of(operation_id: str, attempt: int) -> str:
+    """The name of the marker of one attempt."""
     # No cell's step is called so: their names have no control characters.
     return f"\0step\0{operation_id}\0{attempt}"
 
@@ -278,4 +279,4 @@ def resolve(
 _PREFIX = 8
 """Characters of an id that name a step."""
 
-__all__ = ["REFUSED", "Begun", "Forgotten", "Starts", "decide", "resolve", "starts_of", "undecided"]
+__all__ = ["REFUSED", "Begun", "Forgotten", "Starts", "decide", "marker_of", "resolve", "starts_of", "undecided"]

@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "events", "running", "_ident"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
-    ("history", "runtime", "maintenance", "foresight", "encryption"),
+    ("history", "runtime", "maintenance", "transfer", "foresight", "encryption"),
     ("widgets", "distributed", "testing"),
     ("notebook", "cli"),
 )
@@ -41,6 +41,7 @@ BESIDE = {
     ("abc", "settings"),
     ("maintenance", "runtime"),
     ("maintenance", "encryption"),
+    ("transfer", "runtime"),
     ("runtime", "encryption"),
 }
 

@@ -50,6 +50,26 @@ def test_a_retried_cell_keeps_its_failed_attempt() -> None:
     assert (op.label, op.nbytes, op.seconds, op.reason, op.due) == ("x = 1", 5, 2.5, "first run", None)
 
 
+def test_an_older_run_that_was_copied_in_later_is_an_attempt_and_not_the_present_state() -> None:
+    (op,) = fold(
+        stored(
+            event(EventKind.STARTED, 20.0),
+            event(EventKind.FAILED, 21.0, error=ErrorInfo(type="ValueError", message="no")),
+            event(EventKind.SUCCEEDED, 10.0, details={"seconds": 1.0, "reason": "there"}),
+        )
+    )
+    assert (op.status, op.last_sequence, op.reason) == (Status.FAILED, 2, "")
+    assert [(a.started_at, a.status) for a in op.attempts] == [(9.0, Status.SUCCEEDED), (20.0, Status.FAILED)]
+
+
+def test_of_two_versions_of_a_cell_the_later_one_by_the_clock_is_current_wherever_it_stands() -> None:
+    facts = {"name": "load", "details": {"ordinal": 0}}
+    ops = fold(
+        stored(event(EventKind.SUCCEEDED, 9.0, op="new", **facts), event(EventKind.SUCCEEDED, 5.0, op="old", **facts))
+    )
+    assert {op.operation_id: op.superseded for op in ops} == {"new": False, "old": True}
+
+
 def test_a_scheduled_retry_is_pending_until_it_starts() -> None:
     (op,) = fold(stored(event(EventKind.STARTED, 1.0), event(EventKind.RETRY_SCHEDULED, 2.0, due=9.0)))
     assert (op.status, op.due) == (Status.PENDING, 9.0)

@@ -1,0 +1,206 @@
+"""What `push` and `pull` share: two stores, what is copied between them, and what is said about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from durable_nb.cli._exit import Complaint, ExitCode
+from durable_nb.cli._format import as_json, printable, size
+from durable_nb.cli._places import place_of
+from durable_nb.encryption import KEYRING, is_encrypted
+from durable_nb.exceptions import StoreError
+from durable_nb.runtime import Store, find_store, open_store
+from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.transfer import Copied, Transferred, transfer
+
+__all__ = ["As", "DryRun", "Executions", "InTheOpen", "Other", "Stores", "copy"]
+
+Other = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of the other store.")]
+Executions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[EXECUTION]…", help="Names, or paths of notebooks; else all that there is."),
+]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="What the one notebook is called there.")]
+InTheOpen = Annotated[
+    bool,
+    typer.Option("--in-the-open", help="Copy what is encrypted into a store that is not."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be copied.")]
+
+
+class Stores:
+    """The local store and the other one, and which of them is the source.
+
+    Args:
+        local: `--store`.
+        other: folder or URL.
+        names: executions as the user names them.
+        pull: whether the local store is the target.
+    """
+
+    def __init__(self, local: str | None, other: str, names: Sequence[str], *, pull: bool) -> None:
+        self.here = _local_place(local, names, pull=pull)
+        self.there = find_store(Settings(store=other), Path.cwd())
+        self.pull = pull
+        self.names = names
+
+    @contextmanager
+    def opened(self, *, in_the_open: bool, create: bool) -> Iterator[tuple[Store, Store]]:
+        """Source and target. The target is made when there is none, the source never is."""
+        source, target = (self.there, self.here) if self.pull else (self.here, self.there)
+        settings = Settings.from_environment()
+        # Reading an open store is no writing to it, whatever key is set for others.
+        reading = settings if is_encrypted(source) else replace(settings, encryption_key=None)
+        writing = replace(settings, encryption_key=_key_of(target, settings.encryption_key, source, in_the_open))
+        first = open_store(source, settings=reading, create=False)
+        try:
+            second = open_store(target, settings=writing, create=create)
+            try:
+                yield first, second
+            finally:
+                second.close()
+        finally:
+            first.close()
+
+
+def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Path:
+    """The local store; `pull` makes it where a kernel of the notebook would."""
+    subject = next((name for name in names if name.endswith(".ipynb")), None)
+    place = place_of(option, subject)
+    if pull and subject is not None and option is None and Settings.from_environment().store is None:
+        beside = Path(subject).absolute().parent / STORE_DIRECTORY
+        return place if place.is_dir() else beside
+    return place
+
+
+def _key_of(target: Path, key: str | None, source: Path, in_the_open: bool) -> str | None:
+    """What the target is opened or made with; a mix that is refused is refused by who knows the words for it."""
+    if is_encrypted(target):
+        return key
+    if in_the_open or (is_encrypted(source) and (target / "journal.db").exists()):
+        return None
+    if is_encrypted(source):
+        return key or KEYRING  # the source opens without the variable: a new target does so too
+    return key
+
+
+def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool, json_output: bool) -> int:
+    """Copy, and say what was copied."""
+    with stores.opened(in_the_open=in_the_open, create=not dry_run) as (source, target):
+        local = target if stores.pull else source
+        names = [_name(source, local, name) for name in stores.names] or None
+        with _progress(quiet=json_output) as tell:
+            try:
+                done = transfer(
+                    source,
+                    target,
+                    names,
+                    rename=rename,
+                    in_the_open=in_the_open,
+                    dry_run=dry_run,
+                    on_progress=tell,
+                )
+            except (OSError, StoreError) as exc:
+                raise Complaint(f"the copy ended early: {exc}; the same command goes on from there") from exc
+        _say(done, source, target, dry_run=dry_run, json_output=json_output)
+    return ExitCode.OK if done.good else ExitCode.FAILED
+
+
+def _name(source: Store, local: Store, text: str) -> str:
+    """The execution that `text` names: by its name, or by the path of its notebook in the local project."""
+    journal = source.journal
+    if journal.find(text) is not None:
+        return text
+    if text.endswith(".ipynb"):
+        path = os.path.abspath(text)  # noqa: PTH100 - `Path` has no word for it that leaves links alone
+        name = os.path.relpath(path, local.project)
+        if journal.find(name) is not None:
+            return name
+        for record in journal.executions():
+            if record.details.get("path") == path:
+                return record.name
+    names = [record.name for record in journal.executions() if record.details]
+    known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise Complaint(f"there is no execution {text!r} in {source.place} ({known or 'it is empty'})")
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """A line on a terminal that tells how far it is, and goes when it is done."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("looking", spinner="dots") as status:
+        yield lambda copied: status.update(f"{printable(copied.name)}: {_amount(copied)}")
+
+
+def _amount(copied: Copied) -> str:
+    cells = f"{copied.cells} cell{'' if copied.cells == 1 else 's'}"
+    return f"{copied.records} records ({cells}), {size(copied.nbytes)}"
+
+
+def _line(copied: Copied) -> str:
+    parts = [_amount(copied)] if copied.records else []
+    if copied.markers:
+        parts.append(f"{copied.markers} start{'' if copied.markers == 1 else 's'} of at-most-once steps")
+    if not parts and not copied.left:
+        return f"up to date ({copied.present} records)"
+    return "; ".join(parts or ["nothing new"])
+
+
+def _say(done: Transferred, source: Store, target: Store, *, dry_run: bool, json_output: bool) -> None:
+    if json_output:
+        sys.stdout.write(as_json(_as_object(done, source, target, dry_run=dry_run)) + "\n")
+        return
+    for copied in done.executions:
+        sys.stdout.write(f"{printable(copied.name)}: {_line(copied)}\n")
+        for left in copied.left:
+            sys.stderr.write(f"durable-nb: {'' if left.problem else 'note: '}{printable(str(left))}\n")
+    total = Copied("", "")
+    for copied in done.executions:
+        total.records += copied.records
+        total.cells += copied.cells
+        total.nbytes += copied.nbytes
+    verb = "would copy" if dry_run else "copied"
+    own = "" if dry_run or not total.records or Settings.from_environment().key else _OWN_KEY
+    sys.stdout.write(f"{verb} {_amount(total)} from {source.place} to {target.place}{own}\n")
+
+
+_OWN_KEY = ", signed with your own key (a team sets DURABLE_NB_KEY)"
+
+
+def _as_object(done: Transferred, source: Store, target: Store, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "from": str(source.place),
+        "to": str(target.place),
+        "dry_run": dry_run,
+        "executions": [
+            {
+                "name": copied.name,
+                "kind": copied.kind,
+                "records": copied.records,
+                "cells": copied.cells,
+                "present": copied.present,
+                "blobs": copied.blobs,
+                "bytes": copied.nbytes,
+                "markers": copied.markers,
+                "left": [{"what": left.what, "why": left.why, "problem": left.problem} for left in copied.left],
+            }
+            for copied in done.executions
+        ],
+        "ok": done.good,
+    }

@@ -1,0 +1,96 @@
+"""A notebook that was run in one place replays in another: other home, other checkout, a third store in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_nb.cli import main
+from tests.notebook.harness import Bench
+
+pytestmark = pytest.mark.kernel
+
+HELPER = "def double(x):\n    return x * 2\n"
+CELLS = [
+    "import numpy as np\nfrom helper import double\nrows = [int(line) for line in open('data.txt')]",
+    "block = np.arange(200_000) * double(1)\nprint('made', block.sum())",
+    "# durable: name=pay at-most-once\nwith open({ledger!r}, 'a') as file:\n    file.write('paid\\n')\nreceipt = 42",
+    "from durable_nb import context\nparts = [context.step(lambda _, i=i: i * rows[0], name=f's{i}') for i in range(3)]",
+    "print(sum(parts) + receipt, block[3])",
+]
+
+
+def checkout(root: Path, ledger: Path) -> Bench:
+    """A clone of the project in a place of its own, and the home of whoever works there."""
+    home = root / "home"
+    home.mkdir(parents=True)
+    bench = Bench(root / "clone", {"HOME": str(home), "DURABLE_NB_KEY": "the team's secret"})
+    bench.write("helper.py", HELPER)
+    bench.write("data.txt", "7\n8\n")
+    bench.notebook("report.ipynb", [cell.replace("{ledger!r}", repr(str(ledger))) for cell in CELLS])
+    return bench
+
+
+def run(bench: Bench) -> list[str]:
+    """Run the notebook as a person does; what became of each cell."""
+    done = subprocess.run(
+        [sys.executable, "-m", "durable_nb.cli", "run", "report.ipynb", "--json"],
+        cwd=bench.root,
+        env=bench.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return [cell["status"] for cell in json.loads(done.stdout)["cells"]]
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """`durable-nb push` and `pull` of somebody; in this process, since its home is only told by the environment."""
+
+    def command(bench: Bench, *words: str, code: int = 0, **env: str | None) -> Any:
+        with monkeypatch.context() as patch:
+            patch.chdir(bench.root)
+            for name in [name for name in os.environ if name.startswith("DURABLE_NB_")]:
+                patch.delenv(name, raising=False)
+            for name, value in {**bench.environment(), **env}.items():
+                if value is not None:
+                    patch.setenv(name, value)
+                else:
+                    patch.delenv(name, raising=False)
+            assert main([*words, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    return command
+
+
+def test_a_notebook_run_on_one_machine_replays_on_another_one_from_a_shared_store(
+    tmp_path: Path, copy: Callable[..., Any]
+) -> None:
+    ledger, hub = tmp_path / "ledger", str(tmp_path / "hub")
+    one, other = checkout(tmp_path / "one", ledger), checkout(tmp_path / "other", ledger)
+    assert run(one) == ["executed"] * 5
+    pushed = copy(one, "push", hub)
+    assert [(each["name"], each["cells"], each["markers"]) for each in pushed["executions"]] == [("report.ipynb", 5, 1)]
+    shutil.rmtree(one.root)  # the laptop is gone
+    shutil.rmtree(one.private)
+
+    stranger = copy(other, "pull", hub, "report.ipynb", code=1, DURABLE_NB_KEY=None)
+    assert "not signed with a key that you trust" in stranger["executions"][0]["left"][0]["why"]
+    pulled = copy(other, "pull", hub, "report.ipynb")
+    assert (pulled["executions"][0]["cells"], pulled["executions"][0]["left"]) == (5, [])
+    assert run(other) == ["replayed"] * 5
+    assert ledger.read_text() == "paid\n", "the at-most-once body ran on one machine, once"
+    shown = json.loads((other.root / "report.out.ipynb").read_text())
+    assert "".join(shown["cells"][-1]["outputs"][0]["text"]).split() == ["63", "6"]
+    again = copy(other, "push", hub)
+    assert sum(each["records"] for each in again["executions"]) == 0, "a replay has nothing new to tell"
