@@ -39,7 +39,8 @@ class Run:
     sides: dict[str, Sides] = field(default_factory=dict)
     wire: Sides | None = None
     startup: dict[str, list[float]] = field(default_factory=dict)
-    sdk: dict[str, dict[str, float]] = field(default_factory=dict)
+    sdk: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Per side, the figures of each round."""
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     """What could not be measured at all, and why."""
@@ -71,7 +72,7 @@ class Run:
         if self.wire is None and raw["real_kernels"]:
             self.wire = Sides(WORKLOADS["trivial"](self.size), raw["real_kernels"])
         self.startup = self.startup or raw["startup"]
-        self.sdk = self.sdk or raw["sdk"]
+        self.sdk = self.sdk or {side: found for side, found in raw["sdk"].items() if isinstance(found, list)}
         self.stages = self.stages or raw["stages_ms"]
 
 
@@ -215,7 +216,8 @@ def _sdk(run: Run) -> Iterator[str]:
         "aws": "AWS runner 3.0.0",
         "dbos": "DBOS on SQLite",
     }
-    for side, found in run.sdk.items():
+    for side, rounds in run.sdk.items():
+        found = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
         replay = f"{found['replay_ms_per_1000']:.1f} ms" if "replay_ms_per_1000" in found else ""
         items = f"{found['items_per_second']:,.0f}" if "items_per_second" in found else ""
         yield f"| {names[side]} | {found['steps_per_second']:,.0f} | {replay} | {items} |"
