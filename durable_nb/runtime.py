@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import logging
 import os
 import threading
@@ -13,16 +14,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Journal, Markers
+from durable_nb.abc import BlobStore, Journal, Markers, Share
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreUnreadableError, ValidationError
-from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
 
 if TYPE_CHECKING:
-    from durable_nb.journal import Pin
     from durable_nb.sdk._driver import Driver
 
-__all__ = ["Store", "Worker", "default_store", "driver_for", "find_store", "open_store", "shared_store"]
+__all__ = [
+    "Store",
+    "Worker",
+    "cache_of",
+    "default_store",
+    "driver_for",
+    "find_store",
+    "is_store",
+    "open_store",
+    "shared_store",
+    "store_text",
+]
 
 
 logger = logging.getLogger(__name__)
@@ -36,52 +47,82 @@ class Store:
     """An open store: where executions, bytes and at-most-once markers are kept."""
 
     place: Path
-    """The store's own directory, usually `.durable/`."""
+    """The store's own directory, usually `.durable/`; of a store on a server the folder of this machine's copies."""
     journal: Journal
     blobs: BlobStore
     markers: Markers
-    pin: Pin | None = None
+    share: Share
     """This process's share in the store; what others use is not collected."""
+    url: StoreUrl | None = None
+    """Of a store on a server."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return str(self.url or self.place)
 
     def hold(self, addresses: Iterable[str]) -> None:
         """Keep blobs that this process has still to read from being collected, until the store is closed."""
-        if self.pin is not None:
-            self.pin.hold(addresses)
-
-    @property
-    def project(self) -> Path:
-        """The folder that paths are relative to: the one that holds the store."""
-        return self.place.parent
+        self.share.hold(addresses)
 
     def close(self) -> None:
         """Close the journal and let the share in the store go."""
         try:
             self.journal.close()
         finally:
-            if self.pin is not None:
-                self.pin.close()
+            self.share.close()
 
 
-def find_store(settings: Settings, folder: Path) -> Path:
-    """The directory of the store for a notebook or a program in `folder`.
+def find_store(settings: Settings, folder: Path) -> Path | StoreUrl:
+    """The store for a notebook or a program in `folder`: a directory, or a place on a server.
 
     Raises:
-        ValidationError: the setting is a URL of a kind that this installation has no backend for.
+        ValidationError: the setting is a URL of a kind that there is no backend for.
     """
     text = settings.store_for(folder)
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme == "file":
             return Path(rest).absolute()
-        raise ValidationError(f"the store {text!r} is of a kind that is not known: give a directory or file:///path")
+        if scheme not in _SERVERS:
+            raise ValidationError(
+                f"the store {StoreUrl(text)} is of a kind that is not known: "
+                "give a directory, file:///path or postgresql://host/database"
+            )
+        return StoreUrl(text)
     return Path(text).expanduser().absolute()
 
 
-def open_store(place: str | os.PathLike[str], *, settings: Settings | None = None, create: bool = True) -> Store:
-    """Open the store in a directory.
+_SERVERS = ("postgresql", "postgres")
+
+
+def store_text(place: Path | StoreUrl) -> str:
+    """What `DURABLE_NB_STORE` says for this store, with all that it takes to open it."""
+    return place.text if isinstance(place, StoreUrl) else str(place)
+
+
+def is_store(place: Path | StoreUrl) -> bool:
+    """Whether there is a store in a directory; of one on a server the answer comes when it is opened."""
+    return isinstance(place, StoreUrl) or (place / "journal.db").exists()
+
+
+def cache_of(url: StoreUrl, settings: Settings) -> Path:
+    """The folder of this machine's copies of a store on a server."""
+    if settings.cache is not None:
+        base = Path(settings.cache).expanduser().absolute()
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "durable_nb"
+    # One folder for each store; nothing in it says how to open it.
+    return base / hashlib.blake2b(str(url).encode(), digest_size=8).hexdigest()
+
+
+def open_store(
+    place: str | os.PathLike[str] | StoreUrl, *, settings: Settings | None = None, create: bool = True
+) -> Store:
+    """Open the store in a directory or on a server.
 
     Args:
-        place: the store's directory.
+        place: the store's directory or URL.
         settings: gives the key that rows are signed with.
         create: make it when there is none.
 
@@ -89,12 +130,45 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
         StoreUnreadableError: there is none and `create` is False, or it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
+    chosen = settings or Settings.from_environment()
+    if isinstance(place, str) and "://" in place:
+        place = find_store(Settings(store=place), Path.cwd())
+    if isinstance(place, StoreUrl):
+        return _open_on_server(place, chosen, create=create)
+    return _open_in_directory(place, chosen, create=create)
+
+
+def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
+    from durable_nb.journal import PostgresBlobs, PostgresJournal, PostgresMarkers, PostgresServer, PostgresShare
+    from durable_nb.snapshot import CachedBlobStore, FileBlobStore
+
+    if chosen.encryption_key is not None:
+        raise StoreUnreadableError(
+            str(url), "durable_nb does not encrypt a store on a server: unset DURABLE_NB_ENCRYPTION_KEY for it"
+        )
+    cache = cache_of(url, chosen)
+    server = PostgresServer(url, create=create)
+    try:
+        _make_directory(cache)
+        files = FileBlobStore(cache / "blobs")
+        signer, *trusts = _signers(chosen)
+        blobs = CachedBlobStore(PostgresBlobs(server), files)
+        journal = PostgresJournal(server, signer=signer, trusts=trusts)
+        return Store(cache, journal, blobs, PostgresMarkers(server), PostgresShare(server), url)
+    except OSError as exc:
+        server.close()
+        raise StoreUnreadableError(str(url), f"its copies cannot be kept in {cache}: {exc}") from exc
+    except BaseException:
+        server.close()
+        raise
+
+
+def _open_in_directory(place: str | os.PathLike[str], chosen: Settings, *, create: bool) -> Store:
     from durable_nb.encryption import cipher_of
     from durable_nb.journal import EncryptedJournal, FileMarkers, Pin, SqliteJournal
     from durable_nb.journal._filesystem import is_network
     from durable_nb.snapshot import EncryptedBlobStore, FileBlobStore
 
-    chosen = settings or Settings.from_environment()
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
     if not create and not database.exists():
@@ -158,7 +232,7 @@ def _ignore_in_git(directory: Path) -> None:
 
 # --- Handlers ---------------------------------------------------------------------------------------------------------
 
-_shared: dict[tuple[int, Path], Store] = {}
+_shared: dict[tuple[int, Path | StoreUrl], Store] = {}
 _shared_lock = threading.Lock()
 
 
@@ -168,15 +242,15 @@ def default_store(settings: Settings | None = None) -> Store:
     return shared_store(find_store(chosen, Path.cwd()))
 
 
-def shared_store(place: str | os.PathLike[str]) -> Store:
-    """The open store of a directory, one per process: its users share commits. It is closed when the process ends."""
-    directory = Path(place).expanduser().absolute()
+def shared_store(place: str | os.PathLike[str] | StoreUrl) -> Store:
+    """The open store of a place, one per process: its users share commits. It is closed when the process ends."""
+    chosen = place if isinstance(place, StoreUrl) else Path(place).expanduser().absolute()
     # A forked child must not use its parent's connection.
-    key = (os.getpid(), directory)
+    key = (os.getpid(), chosen)
     with _shared_lock:
         store = _shared.get(key)
         if store is None:
-            store = _shared[key] = open_store(directory)
+            store = _shared[key] = open_store(chosen)
             atexit.register(store.close)
         return store
 
@@ -192,7 +266,8 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
     if store is None:
         store = default_store()
     elif not isinstance(store, Store):
-        store = shared_store(find_store(Settings(store=os.fspath(store)), Path.cwd()))
+        named = store if isinstance(store, StoreUrl) else find_store(Settings(store=os.fspath(store)), Path.cwd())
+        store = shared_store(named)
     return Driver(store.journal, markers=store.markers, **options)
 
 

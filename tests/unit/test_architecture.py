@@ -56,6 +56,8 @@ HEAVY = {
     "typer",
     "zmq",
     "sqlite3",
+    "psycopg",
+    "psycopg_pool",
     "cryptography",
     "keyring",
 }
