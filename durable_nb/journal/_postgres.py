@@ -110,10 +110,6 @@ class PostgresJournal(Journal):
     def blob_refs(self) -> set[str]:
         return {row[0] for row in self._server.query("blob_refs")}
 
-    def complaints(self) -> list[str]:
-        found = [row[0] for row in self._server.run(lambda db: rows_of(db.execute("SHOW fsync")))]
-        return [] if found == ["on"] else ["the server's setting fsync is off: a loss of power can damage everything"]
-
     # --- appending -------------------------------------------------------------------------------------------------
 
     def append(
