@@ -8,15 +8,21 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Journal, Markers, Share
+from durable_nb.abc import BlobStore, Claimed, Journal, Markers, Share
 from durable_nb.events import ExecutionRecord
-from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreUnreadableError, ValidationError
+from durable_nb.exceptions import (
+    DurableExecutionsError,
+    LeaseHeldError,
+    LeaseLostError,
+    StoreUnreadableError,
+    ValidationError,
+)
 from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
 
 if TYPE_CHECKING:
@@ -37,6 +43,9 @@ __all__ = [
 
 
 logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 30.0
+"""How long a claimed execution is nobody else's; whoever drives it renews the lease."""
 
 HANDLER_KIND = "handler"
 """The kind of executions that handlers make, as the SDK writes it."""
@@ -275,6 +284,8 @@ class Worker:
     """Drives whatever is due in a store: waits that are over, retries, callbacks that came, executions whose process
     died.
 
+    It claims no more than it can drive at once; any number of workers, on any number of hosts, share what is due.
+
     Args:
         driver: of the store.
         threads: how many executions are driven at once.
@@ -284,8 +295,8 @@ class Worker:
         self.driver = driver
         self.threads = threads
         self._stop = threading.Event()
-        self._slots = threading.Semaphore(threads)
         self._running: dict[str, threading.Thread] = {}
+        """By the execution that its thread drives."""
         self._failed: dict[str, int] = {}
         """Executions that this worker cannot drive (an unknown handler, a decision that is missing): said once and left
         alone until something is recorded after this number."""
@@ -296,14 +307,18 @@ class Worker:
         self._stop.set()
 
     def run_forever(self, *, poll_seconds: float = 0.5) -> None:
-        """Drive until `stop` is called."""
+        """Drive until `stop` is called. What others announce is driven at once, the rest within `poll_seconds`."""
         while not self._stop.is_set():
-            self.start_due()
-            self._stop.wait(poll_seconds)
+            try:
+                self.start_due()
+            except StoreUnreadableError as error:
+                # Away for longer than a call waits; leases run out, and what was driven is resumed when it is back.
+                logger.warning("the store cannot be asked for what is due: %s", error)
+            self.driver.journal.await_due(self._stop, poll_seconds)
         self._join()
 
     def run_until_idle(self) -> int:
-        """Drive what is due now, and what becomes due by that; returns how many invocations were made."""
+        """Drive what is due now, and what becomes due by that; returns how many executions were taken up."""
         count = 0
         while started := self.start_due():
             count += started
@@ -311,43 +326,73 @@ class Worker:
         return count
 
     def start_due(self) -> int:
-        """Start a thread for each due execution that nobody drives; returns how many."""
+        """Start a thread for each due execution that nobody drives, as many as may run at once; returns how many."""
+        with self._lock:
+            free = self.threads - len(self._running)
         started = 0
-        for record in self.driver.journal.due(self.driver.clock.now()):
+        for claimed in self._claim(free):
+            thread = threading.Thread(
+                target=self._drive_on, args=(claimed,), name=f"durable_nb worker {claimed.record.name}"
+            )
             with self._lock:
-                if record.kind != HANDLER_KIND or record.execution_id in self._running:
-                    continue
-                if self._is_hopeless(record):
-                    continue
-            if self._stop.is_set() or not self._slots.acquire(blocking=False):
-                break
-            thread = threading.Thread(target=self._drive, args=(record,), name=f"durable_nb worker {record.name}")
-            with self._lock:
-                self._running[record.execution_id] = thread
+                self._running[claimed.record.execution_id] = thread
             thread.start()
             started += 1
         return started
 
-    def _drive(self, record: ExecutionRecord) -> None:
+    def _claim(self, limit: int, *, after: str | None = None) -> Sequence[Claimed]:
+        """Take what is due and not being driven here; `after` is what the asking thread has just driven."""
+        if limit <= 0 or self._stop.is_set():
+            return ()
+        with self._lock:
+            running = self._running.keys() - {after}
+            without = [*running, *self._failed]
+        # Only those that nothing has happened to since are left alone.
+        without = [execution for execution in without if execution in running or self._is_hopeless(execution)]
+        return self.driver.journal.claim(
+            self.driver.clock.now(), kind=HANDLER_KIND, limit=limit, ttl=LEASE_SECONDS, without=without
+        )
+
+    def _drive_on(self, claimed: Claimed) -> None:
+        """Drive one execution after the other: a thread that is free takes the next one itself."""
+        following: Claimed | None = claimed
+        while following is not None:
+            claimed, following = following, None
+            try:
+                self._drive(claimed)
+                following = next(iter(self._claim(1, after=claimed.record.execution_id)), None)
+            except StoreUnreadableError as error:
+                logger.warning("execution %s is left to others: %s", claimed.record.name, error)
+            finally:
+                with self._lock:
+                    thread = self._running.pop(claimed.record.execution_id)
+                    if following is not None:
+                        self._running[following.record.execution_id] = thread
+
+    def _drive(self, claimed: Claimed) -> None:
+        record, lease = claimed.record, claimed.lease
         try:
-            self.driver.drive(record, self.driver.handler_of(record), wait=False)
-        except LeaseHeldError:
+            try:
+                handler = self.driver.handler_of(record)
+            except BaseException:
+                self.driver.journal.release(lease)
+                raise
+            self.driver.drive(record, handler, wait=False, lease=lease)
+        except (LeaseHeldError, LeaseLostError):
             pass  # another process is on it
+        except StoreUnreadableError:
+            raise
         except DurableExecutionsError as error:
             logger.error("execution %s cannot be driven: %s", record.name, error)  # noqa: TRY400 - expected: one line
             self._failed[record.execution_id] = self._last(record)
-        finally:
-            with self._lock:
-                self._running.pop(record.execution_id, None)
-            self._slots.release()
 
-    def _is_hopeless(self, record: ExecutionRecord) -> bool:
-        last = self._failed.get(record.execution_id)
+    def _is_hopeless(self, execution_id: str) -> bool:
+        last = self._failed.get(execution_id)
         if last is None:
             return False
-        if next(iter(self.driver.journal.read(record.execution_id, after=last)), None) is None:
+        if next(iter(self.driver.journal.read(execution_id, after=last)), None) is None:
             return True
-        del self._failed[record.execution_id]
+        self._failed.pop(execution_id, None)
         return False
 
     def _last(self, record: ExecutionRecord) -> int:

@@ -17,12 +17,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from durable_nb.abc import Journal, Lease
+from durable_nb.abc import Claimed, Journal, Lease
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
 from durable_nb.exceptions import (
     JournalConflictError,
@@ -172,6 +172,20 @@ class SqliteJournal(Journal):
     def due(self, now: float) -> list[ExecutionRecord]:
         found = [execution_of(row) for row in self._rows("due_executions", now)]
         return [record for record in found if not record.status.is_terminal]
+
+    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
+        left = set(without)
+        found: list[Claimed] = []
+        # First those that nobody holds: a long queue is not read whole for each that is taken from it.
+        for row in self._rows("unheld_due", now, kind, limit + len(left)):
+            record = execution_of(row)
+            if record.execution_id not in left and len(found) < limit:
+                left.add(record.execution_id)
+                with suppress(LeaseHeldError):
+                    found.append(Claimed(record, self.acquire(record.execution_id, ttl=ttl)))
+        if len(found) < limit:
+            found += super().claim(now, kind=kind, limit=limit - len(found), ttl=ttl, without=left)
+        return found
 
     def read(self, execution_id: str, *, after: int = 0) -> Iterator[StoredEvent]:
         return (event_of(row, self._signers) for row in self._rows("read_events", execution_id, after))
