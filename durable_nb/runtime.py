@@ -149,7 +149,7 @@ def open_store(
 
 def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
     from durable_nb.journal import PostgresBlobs, PostgresJournal, PostgresMarkers, PostgresServer, PostgresShare
-    from durable_nb.snapshot import CachedBlobStore, FileBlobStore
+    from durable_nb.snapshot import CachedBlobStore, FileBlobStore, open_objects
 
     if chosen.encryption_key is not None:
         raise StoreUnreadableError(
@@ -161,7 +161,8 @@ def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
         _make_directory(cache)
         files = FileBlobStore(cache / "blobs")
         signer, *trusts = _signers(chosen)
-        blobs = CachedBlobStore(PostgresBlobs(server), files)
+        objects = None if chosen.blobs is None else open_objects(chosen.blobs)
+        blobs = CachedBlobStore(PostgresBlobs(server, objects), files)
         journal = PostgresJournal(server, signer=signer, trusts=trusts)
         return Store(cache, journal, blobs, PostgresMarkers(server), PostgresShare(server), url)
     except OSError as exc:

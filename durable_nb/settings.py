@@ -58,6 +58,9 @@ class Settings:
     restore_file_limit: int = 16 * 1024 * 1024
     """Bytes. A file that a cell wrote is kept for restoring up to this size."""
 
+    blobs: str | None = None
+    """Folder or bucket (`s3://bucket/prefix`) of the large blobs of a store on a server; None keeps them in it."""
+
     cache: str | None = None
     """Folder of the blobs that were read from a store on a server; None is one in the user's cache directory."""
 
@@ -76,6 +79,7 @@ class Settings:
             execution=env.get("DURABLE_NB_EXECUTION") or None,
             key=env.get("DURABLE_NB_KEY") or None,
             encryption_key=env.get("DURABLE_NB_ENCRYPTION_KEY") or None,
+            blobs=env.get("DURABLE_NB_BLOBS") or None,
             cache=env.get("DURABLE_NB_CACHE") or None,
             store_limit=env.get("DURABLE_NB_STORE_LIMIT") or None,
             store_days=env.get("DURABLE_NB_STORE_DAYS") or None,

@@ -11,6 +11,7 @@ from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import blobs_needed, load, save
+from durable_nb.snapshot._objects import open_objects
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_starts
 from durable_nb.snapshot._process_python import SysPath
 from durable_nb.snapshot._scan import Problem, Scan, scan
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "looks_secret",
     "note_starts",
+    "open_objects",
     "open_signed",
     "result_number",
     "save",

@@ -33,7 +33,7 @@ class CachedBlobStore(BlobStore):
         self.place, self.cache = place, cache
         self._known: dict[str, float] = {}
         self._doubted: set[str] = set()
-        """Blobs that came damaged: the next one who has the right bytes writes them again."""
+        """Blobs that came damaged, or of which only the row is left: who has the right bytes next writes them again."""
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class CachedBlobStore(BlobStore):
         """Bring a blob into the cache; False when the cache cannot take it."""
         try:
             self.cache.receive(address, self.place.read(address))
-        except DamagedBlobError:
+        except (DamagedBlobError, MissingBlobError):
             self._doubt(address)
             raise
         except OSError:
