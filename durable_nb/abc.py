@@ -11,7 +11,7 @@ from types import EllipsisType
 from typing import Any
 
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
-from durable_nb.exceptions import LeaseHeldError, StoreError
+from durable_nb.exceptions import LeaseHeldError, StoreError, ValidationError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -126,11 +126,33 @@ class Journal(ABC):
     @abstractmethod
     def release(self, lease: Lease) -> None: ...
 
-    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
         """Take up to `limit` due executions of a kind that nobody holds, earliest first; each comes with its lease.
 
         What another process is just taking is passed over, not waited for.
+
+        Args:
+            now: seconds since the epoch.
+            kind: of the executions.
+            limit: how many at most.
+            ttl: seconds of their leases.
+            without: executions that are not wanted.
+            limits: of handlers: how many of their executions all that claim with limits may hold together.
+
+        Raises:
+            ValidationError: there are limits, and this journal cannot keep them.
         """
+        if limits:
+            raise ValidationError("limits of concurrency need a store on a server (postgresql://…)")
         found: list[Claimed] = []
         left = set(without)
         for record in self.due(now):

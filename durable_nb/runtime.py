@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +120,7 @@ def cache_of(url: StoreUrl, settings: Settings) -> Path:
     if settings.cache is not None:
         base = Path(settings.cache).expanduser().absolute()
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "durable_nb"
+        base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "durable_nb"
     # One folder for each store; nothing in it says how to open it.
     return base / hashlib.blake2b(str(url).encode(), digest_size=8).hexdigest()
 
@@ -290,11 +290,13 @@ class Worker:
     Args:
         driver: of the store.
         threads: how many executions are driven at once.
+        limits: handlers of which all workers with this limit together drive no more executions at once than this.
     """
 
-    def __init__(self, driver: Driver, *, threads: int = 4) -> None:
+    def __init__(self, driver: Driver, *, threads: int = 4, limits: Mapping[str, int] | None = None) -> None:
         self.driver = driver
         self.threads = threads
+        self.limits = dict(limits or {})
         self._stop = threading.Event()
         self._running: dict[str, threading.Thread] = {}
         """By the execution that its thread drives."""
@@ -351,7 +353,12 @@ class Worker:
         # Only those that nothing has happened to since are left alone.
         without = [execution for execution in without if execution in running or self._is_hopeless(execution)]
         return self.driver.journal.claim(
-            self.driver.clock.now(), kind=HANDLER_KIND, limit=limit, ttl=LEASE_SECONDS, without=without
+            self.driver.clock.now(),
+            kind=HANDLER_KIND,
+            limit=limit,
+            ttl=LEASE_SECONDS,
+            without=without,
+            limits=self.limits or None,
         )
 
     def _drive_on(self, claimed: Claimed) -> None:

@@ -67,8 +67,17 @@ class EncryptedJournal(JournalWrapper):
     def due(self, now: float) -> list[ExecutionRecord]:
         return [self._record_out(record) for record in self.inner.due(now)]
 
-    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
-        found = self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without)
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        found = self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without, limits=limits)
         return [replace(claimed, record=self._record_out(claimed.record)) for claimed in found]
 
     def update(

@@ -131,7 +131,7 @@ class PostgresJournal(Journal):
         """Commit a batch, on as many connections as it takes."""
         import psycopg
 
-        deadline = time.monotonic() + self._server.patience
+        deadline = 0.0
         while True:
             for request in batch:
                 request.error = None
@@ -143,6 +143,7 @@ class PostgresJournal(Journal):
                 writer_lost = self._writer is None or self._writer.closed
                 if self._writer is not None and not is_passing(exc, self._writer):
                     raise self._server.failure(exc) from exc
+                deadline = deadline or time.monotonic() + self._server.patience
                 self._give_up_late(batch, exc, deadline)
             except psycopg.Error as exc:
                 raise self._server.failure(exc) from exc
@@ -190,9 +191,14 @@ class PostgresJournal(Journal):
                 writer.execute("SET LOCAL synchronous_commit = off")
             locked = writer.execute(_Q["lock_executions"], [ids]).fetchall()
             rows = {plain(row)[0]: _Execution(row[1], row[2]) for row in locked}
-            for request in requests:
+            for request in doubted:
                 self._place(writer, rows.get(request.execution_id), request)
-            self._refuse_after_loss(doubted, batch)
+            # What was acknowledged is lost, and its numbers are others' now: who builds on it has to read again.
+            lost = {request.execution_id: request.error for request in doubted if request.error is not None}
+            for request in batch:
+                request.error = lost.get(request.execution_id)
+                if request.error is None:
+                    self._place(writer, rows.get(request.execution_id), request)
             accepted = [request for request in requests if request.error is None]
             for request in accepted:
                 self._write(writer, request, rows[request.execution_id])
@@ -218,12 +224,19 @@ class PostgresJournal(Journal):
         if row is None:
             request.error = StoreError(f"there is no execution {request.execution_id!r} in {self._server.place}")
             return
-        if request.unsure and request.events and request.last:
-            if request.first <= row.last and self._is_there(writer, request):
+        if request.unsure and request.events and request.last > 0 and request.first <= row.last:
+            found = writer.execute(_Q["token_at"], [storable(request.execution_id), request.first]).fetchall()
+            if found and found[0][0] == request.token:
                 row.done.add(request.token)
                 return
-            if request.first <= row.last and request in self._kept:
+            if request in self._kept:
                 request.error = JournalConflictError(request.execution_id, request.first - 1, row.last)
+                return
+            if not found:
+                request.error = StoreError(
+                    f"the connection to {self._server.place} broke in a commit, and record {request.first} of "
+                    f"execution {request.execution_id!r} has been removed since: was it this one? Nobody knows"
+                )
                 return
         lease = request.lease
         if lease is not None and lease.token != row.token:
@@ -233,27 +246,6 @@ class PostgresJournal(Journal):
         else:
             row.last += len(request.events)
             request.last = row.last
-
-    def _is_there(self, writer: psycopg.Connection[Any], request: Request) -> bool:
-        """Whether an earlier try of an append was committed.
-
-        Raises:
-            StoreError: its number was given, and the event that had it has been removed since.
-        """
-        found = writer.execute(_Q["token_at"], [storable(request.execution_id), request.first]).fetchall()
-        if not found:
-            raise StoreError(
-                f"the connection to {self._server.place} broke in a commit, and record {request.first} of execution "
-                f"{request.execution_id!r} has been removed since: whether it was this one is not known"
-            )
-        return bool(found[0][0] == request.token)
-
-    @staticmethod
-    def _refuse_after_loss(doubted: list[Request], batch: list[Request]) -> None:
-        """What was acknowledged is lost, and its numbers are others' now: who builds on it has to read again."""
-        lost = {request.execution_id: request.error for request in doubted if request.error is not None}
-        for request in batch:
-            request.error = request.error or lost.get(request.execution_id)
 
     def _write(self, writer: psycopg.Connection[Any], request: Request, row: _Execution) -> None:
         if request.token in row.done:
@@ -276,7 +268,9 @@ class PostgresJournal(Journal):
         if found is not None:
             return found
         text = storable(json.dumps(dict(details), ensure_ascii=False))
-        values = [uuid.uuid4().hex, storable(name), kind, float(at), Status.STARTED.value, text]
+        handler = details.get("handler")
+        queue = storable(handler) if isinstance(handler, str) else None
+        values = [uuid.uuid4().hex, storable(name), kind, queue, float(at), Status.STARTED.value, text]
         made = self._server.query("create_execution", values)
         if made:
             return execution_of(plain(made[0]))
@@ -383,18 +377,64 @@ class PostgresJournal(Journal):
 
     # --- work that is due ------------------------------------------------------------------------------------------
 
-    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
-        left = [storable(execution_id) for execution_id in without]
-        owner = this_process()
-        for execution_id, pid, started, claim in self._server.query("neighbours", [now, kind, owner.host]):
-            if execution_id not in left and is_alive(owner.host, pid, started) is False:
-                self._server.query("evict", [execution_id, claim])
-        values = {**_owner_values(ttl), "now": now, "kind": kind, "limit": limit, "without": left}
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        values = {"now": now, "kind": kind, "without": [storable(execution_id) for execution_id in without]}
+        rows = self._claim(values, limit, ttl, limits)
+        if len(rows) < limit and self._evict_dead(now, kind):
+            rows += self._claim(values, limit - len(rows), ttl, limits)
+        label = this_process().label
         found = []
-        for row in self._server.query("claim_due", values):
+        for row in rows:
             record = execution_of(plain(row))
-            found.append(Claimed(record, Lease(execution_id=record.execution_id, token=row[7], owner=owner.label)))
+            found.append(Claimed(record, Lease(execution_id=record.execution_id, token=row[7], owner=label)))
         return sorted(found, key=lambda claimed: claimed.record.due or 0.0)
+
+    def _claim(
+        self, values: dict[str, Any], limit: int, ttl: float, limits: Mapping[str, int] | None
+    ) -> list[tuple[Any, ...]]:
+        chosen = {**values, **_owner_values(ttl)}
+        if limits:
+            return self._server.transaction(lambda db: self._claim_limited(db, limits, limit, chosen))
+        return self._server.query("claim_due", {**chosen, "limit": limit, "queue": None, "other_queues": []})
+
+    def _evict_dead(self, now: float, kind: str) -> bool:
+        """Take the leases of dead processes of this host away, whose end need not be waited for."""
+        host = this_process().host
+        dead = [
+            (execution_id, claim)
+            for execution_id, pid, started, claim in self._server.query("neighbours", [host, now, kind])
+            if is_alive(host, pid, started) is False
+        ]
+        for execution_id, claim in dead:
+            self._server.query("evict", [execution_id, claim])
+        return bool(dead)
+
+    def _claim_limited(
+        self, db: psycopg.Connection[Any], limits: Mapping[str, int], limit: int, values: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """From each limited queue what it has room for, then from the others."""
+        names = [storable(name) for name in limits]
+        db.execute(_Q["lock_limits"], [self._server.channel])
+        held = dict(rows_of(db.execute(_Q["count_held"], [names, values["claim"]])))
+        found: list[tuple[Any, ...]] = []
+        for name, most in zip(names, limits.values(), strict=True):
+            room = min(most - held.get(name, 0), limit - len(found))
+            if room > 0:
+                chosen = {**values, "limit": room, "queue": name, "other_queues": []}
+                found += rows_of(db.execute(_Q["claim_due"], chosen, binary=True))
+        if len(found) < limit:
+            rest = {**values, "limit": limit - len(found), "queue": None, "other_queues": names}
+            found += rows_of(db.execute(_Q["claim_due"], rest, binary=True))
+        return found
 
     def await_due(self, stop: threading.Event, timeout: float) -> None:
         import psycopg

@@ -77,7 +77,7 @@ class PostgresServer:
         url: `postgresql://user:password@host:port/database?schema=durable_nb`; what it leaves out comes from libpq's
             environment variables and password file.
         create: make the tables when they are missing.
-        patience: seconds that a call waits for a server that has gone away.
+        patience: seconds that a call waits for a server that has gone away, half a minute by default.
 
     Raises:
         StoreUnreadableError: the server cannot be reached or refuses; the schema is another program's, or there is none
@@ -85,10 +85,10 @@ class PostgresServer:
         StoreVersionError: a newer durable_nb wrote it.
     """
 
-    def __init__(self, url: StoreUrl, *, create: bool = True, patience: float = PATIENCE) -> None:
+    def __init__(self, url: StoreUrl, *, create: bool = True, patience: float | None = None) -> None:
         _driver()
         self.place = str(url)
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self._conninfo, self.schema = split_url(url)
         self.channel = f"durable_nb_{self.schema}"
         """Where workers are told that something is due."""
@@ -211,7 +211,7 @@ class PostgresServer:
         import psycopg
         from psycopg_pool import PoolClosed, PoolTimeout
 
-        deadline = time.monotonic() + self.patience
+        deadline = 0.0
         with self._translated():
             while True:
                 pool = self._open_pool()
@@ -220,11 +220,14 @@ class PostgresServer:
                 except PoolClosed:
                     continue  # by a thread that has found the server again
                 except PoolTimeout:
+                    deadline = deadline or time.monotonic() + self.patience
                     self.wait_for_server(deadline, pool)
                     continue
                 try:
                     return work(connection)
                 except psycopg.OperationalError as exc:
+                    # Counted from the first failure: what was cut after a minute of work is done again too.
+                    deadline = deadline or time.monotonic() + self.patience
                     if not is_passing(exc, connection) or time.monotonic() > deadline:
                         raise
                     lost = connection.closed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.abc import BlobPlace, Buffer, Markers, ObjectPlace, Share
 from durable_nb.exceptions import MissingBlobError, StoreError
-from durable_nb.journal._postgres_server import PostgresServer, rows_of
+from durable_nb.journal._postgres_server import PostgresServer
 from durable_nb.journal._postgres_text import plain, storable
 from durable_nb.journal._sql import queries
 
@@ -133,20 +133,28 @@ class PostgresBlobs(BlobPlace):
             name = f"{address[:2]}/{address}-{uuid.uuid4().hex[:12]}"
             self._objects.write(name, parts)  # before the row that names it
 
-        def work(db: psycopg.Connection[Any]) -> str | None:
-            replaced = rows_of(db.execute(_Q["lock_blob"], [address]))
-            db.execute(_Q["add_blob"], [address, size, name])
-            db.execute(_Q["clear_chunks"], [address])
-            if name is None:
-                with db.cursor().copy(_Q["copy_chunks"]) as copy:
-                    copy.set_types(["text", "int4", "bytea"])
-                    for number, chunk in enumerate(_chunks(parts)):
-                        copy.write_row([address, number, chunk])
-            return replaced[0][0] if replaced else None
+        def work(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+            # All in one go, and chunks after it where there are many. Who writes the same large blob is waited for.
+            with db.transaction():
+                with db.pipeline():
+                    db.execute("SET LOCAL lock_timeout = 0")
+                    replaced = db.execute(_Q["lock_blob"], [address])
+                    db.execute(_Q["add_blob"], [address, size, name])
+                    db.execute(_Q["clear_chunks"], [address])
+                    if name is None and size <= _CHUNK:
+                        for chunk in _chunks(parts):
+                            db.execute(_Q["insert_chunk"], [address, 0, chunk])
+                    found = replaced.fetchall()
+                if name is None and size > _CHUNK:
+                    with db.cursor().copy(_Q["copy_chunks"]) as copy:
+                        copy.set_types(["text", "int4", "bytea"])
+                        for number, chunk in enumerate(_chunks(parts)):
+                            copy.write_row([address, number, chunk])
+            return found
 
-        before = self._server.transaction(work)
-        if before is not None and before != name and self._objects is not None:
-            self._objects.delete(before)
+        for (before,) in self._server.run(work):
+            if before is not None and before != name and self._objects is not None:
+                self._objects.delete(before)
 
     def read(self, address: str) -> Iterator[bytes]:
         found = self._server.query("blob_row", [address])

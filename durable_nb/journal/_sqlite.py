@@ -173,7 +173,18 @@ class SqliteJournal(Journal):
         found = [execution_of(row) for row in self._rows("due_executions", now)]
         return [record for record in found if not record.status.is_terminal]
 
-    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        if limits:
+            return super().claim(now, kind=kind, limit=limit, ttl=ttl, limits=limits)  # which says that it cannot
         left = set(without)
         found: list[Claimed] = []
         # First those that nobody holds: a long queue is not read whole for each that is taken from it.

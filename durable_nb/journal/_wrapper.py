@@ -93,8 +93,17 @@ class JournalWrapper(Journal):
     def release(self, lease: Lease) -> None:
         self.inner.release(lease)
 
-    def claim(self, now: float, *, kind: str, limit: int, ttl: float, without: Iterable[str] = ()) -> Sequence[Claimed]:
-        return self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without)
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        return self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without, limits=limits)
 
     def await_due(self, stop: threading.Event, timeout: float) -> None:
         self.inner.await_due(stop, timeout)

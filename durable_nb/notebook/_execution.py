@@ -142,7 +142,7 @@ def resolve(journal: Journal, notebook: Notebook, project: Path) -> ExecutionRec
 
 def _machine() -> str:
     """Where the path of a notebook means something: this host, and this user's home on it."""
-    return f"{socket.gethostname()}:{Path.home()}"
+    return f"{socket.gethostname()}:{os.path.expanduser('~')}"  # noqa: PTH111 - `Path` fails without a home
 
 
 def marker_name(record: ExecutionRecord) -> str:

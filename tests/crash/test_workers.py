@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from durable_nb import runtime
+from durable_nb.exceptions import LeaseHeldError, ValidationError
 from durable_nb.maintenance import check
 from durable_nb.runtime import Store, Worker, driver_for, open_store
 from durable_nb.sdk import DurableContext, StepContext, StepError, _keeper, durable_execution
@@ -201,6 +202,62 @@ def test_a_worker_that_is_cut_off_for_longer_than_its_lease_is_replaced_and_cann
     assert _begun == {"slow": 2, "once": 1}
     ends = [stored for stored in events if stored.event.kind.value == "SUCCEEDED"]
     assert len({stored.event.operation_id for stored in ends}) == len(ends), "an operation has ended twice"
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+_inside = 0
+_most = 0
+_count_lock = threading.Lock()
+
+
+@durable_execution(name="narrow")
+def narrow(event: Any, context: DurableContext) -> Any:
+    def body(_: StepContext) -> int:
+        global _inside, _most
+        with _count_lock:
+            _inside += 1
+            _most = max(_most, _inside)
+        time.sleep(0.02)
+        with _count_lock:
+            _inside -= 1
+        return event["n"]
+
+    return context.step(body, name="only")
+
+
+def test_all_workers_together_keep_the_limit_of_a_handler_and_the_others_go_on(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    global _most
+    _most = 0
+    url = postgres.new_store()
+    with opened(url, tmp_path / "one") as one, opened(url, tmp_path / "two") as two:
+        handles = [narrow.start({"n": n}, name=f"n{n}", store=one) for n in range(20)]
+        free = [quick.start({}, name=f"q{n}", store=one) for n in range(5)]
+        with pytest.raises(LeaseHeldError):
+            # One of the two places is taken: whoever drives without a worker counts too.
+            lease = one.journal.acquire(handles[0].execution_id, ttl=60)
+            assert len(two.journal.claim(time.time(), kind="handler", limit=99, ttl=0.0, limits={"narrow": 2})) == 6
+            one.journal.acquire(handles[0].execution_id, ttl=60)
+        one.journal.release(lease)
+        workers = [Worker(driver_for(store), threads=6, limits={"narrow": 2}) for store in (one, two)]
+        threads = [threading.Thread(target=worker.run_forever, kwargs={"poll_seconds": 0.01}) for worker in workers]
+        for thread in threads:
+            thread.start()
+        _until(lambda: all(handle.status.is_terminal for handle in [*handles, *free]))
+        for worker in workers:
+            worker.stop()
+        for thread in threads:
+            thread.join()
+    assert 1 <= _most <= 2
+
+
+def test_an_embedded_store_says_that_it_keeps_no_limits(tmp_path: Path) -> None:
+    with opened(str(tmp_path / "store"), tmp_path) as store:
+        worker = Worker(driver_for(store), limits={"narrow": 2})
+        with pytest.raises(ValidationError, match="store on a server"):
+            worker.run_until_idle()
 
 
 # --- woken -----------------------------------------------------------------------------------------------------------

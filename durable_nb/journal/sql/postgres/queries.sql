@@ -1,7 +1,7 @@
 -- name: create_execution
 -- An execution that exists stays as it is.
-INSERT INTO executions (execution_id, name, kind, created_at, status, details)
-VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING
+INSERT INTO executions (execution_id, name, kind, queue, created_at, status, details)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING
 RETURNING execution_id, name, kind, created_at, status, due, details;
 
 -- name: find_execution
@@ -27,15 +27,28 @@ WHERE execution_id IN (
     SELECT execution_id FROM executions
     WHERE due <= %(now)s AND status IN ('STARTED', 'PENDING', 'READY', 'RETRY') AND kind = %(kind)s
       AND execution_id <> ALL (%(without)s)
+      AND (%(queue)s::text IS NULL OR queue = %(queue)s) AND (queue IS NULL OR queue <> ALL (%(other_queues)s))
       AND (lease_owner IS NULL OR lease_expires < clock_timestamp() OR lease_claim = %(claim)s)
     ORDER BY due LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING execution_id, name, kind, created_at, status, due, details, lease_token;
 
+-- name: lock_limits
+-- Of two workers with limits one counts and claims, then the other.
+SELECT pg_advisory_xact_lock(hashtext(%s), 1);
+
+-- name: count_held
+SELECT queue, count(*) FROM executions
+WHERE queue = ANY (%s) AND lease_owner IS NOT NULL AND lease_expires >= clock_timestamp() AND lease_claim <> %s
+GROUP BY queue;
+
 -- name: neighbours
 -- Holders on this host of executions that are due: one that has died need not be waited for.
-SELECT execution_id, lease_pid, lease_started, lease_claim FROM executions
-WHERE due <= %s AND status IN ('STARTED', 'PENDING', 'READY', 'RETRY') AND kind = %s AND lease_host = %s
-  AND lease_owner IS NOT NULL AND lease_expires >= clock_timestamp();
+-- All that are held are looked at first, which are few, and not all that are due.
+WITH held AS MATERIALIZED (
+    SELECT * FROM executions WHERE lease_owner IS NOT NULL AND lease_host = %s)
+SELECT execution_id, lease_pid, lease_started, lease_claim FROM held
+WHERE due <= %s AND status IN ('STARTED', 'PENDING', 'READY', 'RETRY') AND kind = %s
+  AND lease_expires >= clock_timestamp();
 
 -- name: evict
 -- A holder that is known to be dead; not one that has come since.
@@ -169,6 +182,9 @@ SELECT object FROM blobs WHERE address = %s FOR NO KEY UPDATE;
 
 -- name: clear_chunks
 DELETE FROM blob_chunks WHERE address = %s;
+
+-- name: insert_chunk
+INSERT INTO blob_chunks (address, number, data) VALUES (%s, %s, %s);
 
 -- name: copy_chunks
 COPY blob_chunks (address, number, data) FROM STDIN (FORMAT binary);

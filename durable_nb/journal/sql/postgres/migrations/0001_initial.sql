@@ -5,6 +5,8 @@ CREATE TABLE executions (
     execution_id   text PRIMARY KEY,
     name           text NOT NULL UNIQUE,
     kind           text NOT NULL,
+    -- What limits of workers are about: the handler of an execution.
+    queue          text,
     created_at     double precision NOT NULL,
     status         text NOT NULL,
     due            double precision,
@@ -24,6 +26,9 @@ CREATE TABLE executions (
 -- What is over is no part of it: the way to what is due stays as short with a million finished executions.
 CREATE INDEX executions_due ON executions (due)
     WHERE due IS NOT NULL AND status IN ('STARTED', 'PENDING', 'READY', 'RETRY');
+
+-- Who is at work just now: as long as there are workers, not executions.
+CREATE INDEX executions_held ON executions (queue) WHERE lease_owner IS NOT NULL;
 
 CREATE TABLE events (
     execution_id text NOT NULL,
