@@ -59,6 +59,17 @@ $(STAMPS)/chromium:
 	fi
 	@touch $@
 
+# Tests of a shared store start PostgreSQL themselves; they are skipped, and say so, where it is not installed.
+$(STAMPS)/postgres:
+	@mkdir -p $(STAMPS)
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; \
+	else \
+	  echo "PostgreSQL is not installed (Debian: apt-get install postgresql): the tests of a shared store are skipped"; \
+	fi
+	@touch $@
+
 # The type checker of the front end's JavaScript, where npm is there; the tests say so when they are skipped without.
 $(STAMPS)/widgets: widgets/package-lock.json
 	@mkdir -p $(STAMPS)
@@ -69,11 +80,11 @@ $(STAMPS)/widgets: widgets/package-lock.json
 demo: $(STAMPS)/demo
 	$(BIN)/python demo/run_demo.py
 
-test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/widgets lint
+test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres $(STAMPS)/widgets lint
 	@$(COMPILE)
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not soak" --benchmark-disable
 
-quick: $(STAMPS)/test
+quick: $(STAMPS)/test $(STAMPS)/postgres
 	@$(COMPILE)
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) tests/unit tests/property tests/conformance
 
@@ -92,7 +103,7 @@ bench: $(STAMPS)/test
 	$(TEST_ENV) DURABLE_NB_BENCH_SCALE=1 $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
 	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.report
 
-soak: $(STAMPS)/test $(STAMPS)/chromium
+soak: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres
 	@mkdir -p out && rm -f out/evidence.jsonl
 	@$(COMPILE)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]" || echo "atheris is not there for this Python: coverage-guided fuzzing is left out"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
+from durable_nb.exceptions import LeaseHeldError, StoreError, ValidationError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -21,6 +24,14 @@ class Lease:
     token: int
     owner: str
     """For people: program, process and host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An execution that is due, and the right to drive it."""
+
+    record: ExecutionRecord
+    lease: Lease
 
 
 class Journal(ABC):
@@ -115,12 +126,150 @@ class Journal(ABC):
     @abstractmethod
     def release(self, lease: Lease) -> None: ...
 
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        """Take up to `limit` due executions of a kind that nobody holds, earliest first; each comes with its lease.
+
+        What another process is just taking is passed over, not waited for.
+
+        Args:
+            now: seconds since the epoch.
+            kind: of the executions.
+            limit: how many at most.
+            ttl: seconds of their leases.
+            without: executions that are not wanted.
+            limits: of handlers: how many of their executions all that claim with limits may hold together.
+
+        Raises:
+            ValidationError: there are limits, and this journal cannot keep them.
+        """
+        if limits:
+            raise ValidationError("limits of concurrency need a store on a server (postgresql://…)")
+        found: list[Claimed] = []
+        left = set(without)
+        for record in self.due(now):
+            if len(found) >= limit:
+                break
+            if record.kind == kind and record.execution_id not in left:
+                with suppress(LeaseHeldError):
+                    found.append(Claimed(record, self.acquire(record.execution_id, ttl=ttl)))
+        return found
+
+    def await_due(self, stop: threading.Event, timeout: float) -> None:
+        """Return when something may have become due, when `stop` is set, or after `timeout` seconds."""
+        stop.wait(timeout)
+
     @abstractmethod
     def blob_refs(self) -> set[str]:
         """Addresses that any event names."""
 
+    def resign(self, execution_id: str, sequences: Iterable[int]) -> int:  # noqa: ARG002 - not every journal signs
+        """Sign events as they stand, because a person has decided to trust them; returns how many.
+
+        Rows that are no events are left as they are.
+        """
+        raise StoreError("this journal does not sign")
+
+    def complaints(self) -> list[str]:
+        """What the database itself finds wrong with what it keeps; empty when all is well."""
+        return []
+
+    def shrink(self) -> None:
+        """Give the space of removed rows back; nobody else may have the journal open."""
+
     @abstractmethod
     def close(self) -> None: ...
+
+
+class Share(ABC):
+    """A process's share in a store: who else uses it, what must not be collected, how much there is."""
+
+    @abstractmethod
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether no other process has the store open; while True nobody else can open it."""
+
+    @abstractmethod
+    def hold(self, addresses: Iterable[str]) -> None:
+        """This process has still to read these blobs: nobody may collect them until it has closed the store."""
+
+    @abstractmethod
+    def held(self) -> set[str]:
+        """Blobs that living processes have still to read."""
+
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of everything in the store."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the share go."""
+
+
+class BlobPlace(ABC):
+    """Where the blobs of a store on a server are. Far away: what is read is verified by whoever reads it."""
+
+    @abstractmethod
+    def find(self, address: str) -> int | None:
+        """The size of a blob that is there to stay for whoever names it soon; None when there is none."""
+
+    @abstractmethod
+    def size(self, address: str) -> int | None:
+        """The size of a blob; None when there is none."""
+
+    @abstractmethod
+    def write(self, address: str, parts: Sequence[Buffer]) -> None:
+        """Keep bytes under their address, in place of what may be there. When it returns, power loss keeps them."""
+
+    @abstractmethod
+    def read(self, address: str) -> Iterator[bytes]:
+        """The bytes of a blob, piece by piece. `MissingBlobError` when there is none."""
+
+    @abstractmethod
+    def addresses(self) -> Iterator[str]:
+        """All blobs that are not condemned."""
+
+    @abstractmethod
+    def condemn(self, addresses: Sequence[str]) -> None:
+        """Say that nothing names these blobs. One that was found a short time ago is passed over."""
+
+    @abstractmethod
+    def condemned(self) -> Iterator[tuple[str, float]]:
+        """Condemned blobs, and since when (seconds since the epoch)."""
+
+    @abstractmethod
+    def spare(self, address: str) -> None:
+        """Something names a condemned blob after all."""
+
+    @abstractmethod
+    def purge(self, address: str) -> int:
+        """Remove a blob that is still condemned; returns its size, 0 when it stays."""
+
+    @abstractmethod
+    def delete(self, address: str) -> None: ...
+
+
+class ObjectPlace(ABC):
+    """An object store: whole objects under names, each written once."""
+
+    @abstractmethod
+    def write(self, name: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object. When it returns, every reader sees it whole."""
+
+    @abstractmethod
+    def read(self, name: str) -> Iterator[bytes]:
+        """An object's bytes, piece by piece. `MissingBlobError` when there is none."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object, if it is there."""
 
 
 class BlobStore(ABC):
@@ -144,6 +293,11 @@ class BlobStore(ABC):
     def settle(self, timeout: float | None = None) -> tuple[str, ...]:  # noqa: ARG002 - for stores that verify later
         """Wait until all that was mapped is verified; the damaged addresses. A store that verifies first has none."""
         return ()
+
+    def check(self, address: str) -> int:
+        """Read a blob where it is kept, past any cache; returns its size. Errors as those of `get`."""
+        self.get(address)
+        return self.size(address)
 
     @abstractmethod
     def has(self, address: str) -> bool: ...

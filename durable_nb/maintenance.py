@@ -42,7 +42,7 @@ from durable_nb.exceptions import (
     ValidationError,
 )
 from durable_nb.runtime import Store, open_store
-from durable_nb.settings import Settings
+from durable_nb.settings import Settings, StoreUrl
 
 __all__ = [
     "Budget",
@@ -118,9 +118,7 @@ class Findings:
 
 def check(store: Store) -> Findings:
     """Read everything back."""
-    from durable_nb.journal import complaints
-
-    found = [Finding("database", line) for line in complaints(store.place / _DATABASE)]
+    found = [Finding("database", line) for line in store.journal.complaints()]
     records = executions = 0
     with contextlib.suppress(StoreError):  # told already, as damage of the database
         for record in store.journal.executions():
@@ -140,8 +138,7 @@ def check(store: Store) -> Findings:
     total = 0
     for address in sorted(present | needed):
         try:
-            store.blobs.get(address)  # verifies; one blob at a time is in memory
-            total += store.blobs.size(address)
+            total += store.blobs.check(address)  # one blob at a time is in memory
         except DamagedBlobError:
             found.append(Finding("damaged blob", address))
         except MissingBlobError:
@@ -162,12 +159,14 @@ def _finding(record: ExecutionRecord, stored: StoredEvent) -> Finding | None:
 # --- repair -----------------------------------------------------------------------------------------------------------
 
 
-def repair(place: Path, *, settings: Settings | None = None) -> Iterator[str]:
+def repair(place: Path | StoreUrl, *, settings: Settings | None = None) -> Iterator[str]:
     """Move what is damaged out of the way, and keep the rest; one line for each thing done.
 
     Raises:
-        StoreError: another process has the store open.
+        StoreError: another process has the store open; or it is on a server.
     """
+    if isinstance(place, StoreUrl):
+        raise StoreError(f"the store {place} is on a server: put a backup of the database back with the server's tools")
     from durable_nb.journal import Pin
 
     pin = Pin(place)
@@ -224,7 +223,7 @@ def _unfinished(place: Path) -> Path | None:
 def _repair_blobs(place: Path, settings: Settings | None) -> Iterator[str]:
     store = open_store(place, settings=settings, create=False)
     try:
-        blobs = _files(store.blobs)
+        blobs = cast("_Files", store.blobs)
         damaged = check(store).of("damaged blob")
         if not damaged:
             return
@@ -236,6 +235,10 @@ def _repair_blobs(place: Path, settings: Settings | None) -> Iterator[str]:
         _sync(place)
     finally:
         store.close()
+
+
+class _Files(Protocol):
+    def places(self, address: str) -> Iterator[Path]: ...
 
 
 def _quarantine(place: Path) -> Path:
@@ -292,36 +295,28 @@ def untrusted(store: Store) -> Trusted:
 
 def trust(store: Store, chosen: Trusted) -> int:
     """Sign these records with the user's key. From then on their values are loaded, which can run any code in them."""
-    journal = cast("_Signing", store.journal)
-    return sum(journal.resign(execution, numbers) for execution, (_, numbers) in chosen.by_execution.items())
-
-
-class _Signing(Protocol):
-    def resign(self, execution_id: str, sequences: tuple[int, ...]) -> int: ...
-
-    def shrink(self) -> None: ...
+    return sum(store.journal.resign(execution, numbers) for execution, (_, numbers) in chosen.by_execution.items())
 
 
 # --- collection -------------------------------------------------------------------------------------------------------
 
 
-class _Files(Protocol):
-    """What collection asks of blobs in files."""
+class _Collectable(Protocol):
+    """What collection asks of blobs."""
 
     def addresses(self) -> Iterator[str]: ...
     def size(self, address: str) -> int: ...
-    def places(self, address: str) -> Iterator[Path]: ...
     def temporaries(self) -> Iterator[Path]: ...
-    def condemn(self, address: str) -> None: ...
+    def condemn(self, *addresses: str) -> None: ...
     def condemned(self) -> Iterator[tuple[str, float]]: ...
     def spare(self, address: str) -> None: ...
     def purge(self, address: str) -> int: ...
 
 
-def _files(blobs: BlobStore) -> _Files:
+def _collectable(blobs: BlobStore) -> _Collectable:
     if not hasattr(blobs, "condemn"):
         raise StoreError("this store keeps its blobs elsewhere: it is collected there")
-    return cast("_Files", blobs)
+    return cast("_Collectable", blobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,14 +387,9 @@ class _Candidate:
     nbytes: int
 
 
-def store_size(place: Path) -> int:
+def store_size(store: Store) -> int:
     """Bytes on disk of everything in a store."""
-    total = 0
-    for folder, _, names in os.walk(place):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
-    return total
+    return store.share.nbytes()
 
 
 def collect(store: Store, budget: Budget | None = None, *, dry_run: bool = False) -> Collected:
@@ -408,10 +398,10 @@ def collect(store: Store, budget: Budget | None = None, *, dry_run: bool = False
     going, held = _going(store, budget)
     if dry_run:
         return _foreseen(store, going, held)
-    before = store_size(store.place)
+    before = store_size(store)
     pruned = sum(_prune(store, execution, numbers) for execution, numbers in going.items())
     blobs, waiting = _sweep(store, pruned > 0)
-    return Collected(pruned, blobs, max(before - store_size(store.place), 0), waiting, held)
+    return Collected(pruned, blobs, max(before - store_size(store), 0), waiting, held)
 
 
 def collect_if_due(store: Store, budget: Budget) -> Collected | None:
@@ -423,7 +413,7 @@ def collect_if_due(store: Store, budget: Budget) -> Collected | None:
         if time.time() - stamp.lstat().st_mtime < _AUTOMATIC_EVERY:
             return None
     stamp.touch(mode=0o600)
-    if budget.max_days is None and store_size(store.place) <= (budget.max_bytes or 0):
+    if budget.max_days is None and store_size(store) <= (budget.max_bytes or 0):
         return None
     return collect(store, budget)
 
@@ -466,7 +456,7 @@ def _add_oldest(
     store: Store, limit: int, candidates: list[_Candidate], chosen: set[_Candidate], by_execution: dict[str, list[int]]
 ) -> None:
     """Let further records go until what stays should fit: superseded ones first, then the oldest."""
-    excess = store_size(store.place) - limit - sum(candidate.nbytes for candidate in chosen)
+    excess = store_size(store) - limit - sum(candidate.nbytes for candidate in chosen)
     for candidate in sorted(candidates, key=lambda each: (not each.newer, each.at)):
         if excess <= 0:
             return
@@ -546,7 +536,7 @@ def _prune(store: Store, execution: str, numbers: list[int]) -> int:
 
 
 def _foreseen(store: Store, going: dict[str, list[int]], held: tuple[str, ...]) -> Collected:
-    blobs = _files(store.blobs)
+    blobs = _collectable(store.blobs)
     needed = store.journal.blob_refs()
     unused = [address for address in blobs.addresses() if address not in needed]
     nbytes = sum(blobs.size(address) for address in unused)
@@ -561,32 +551,26 @@ def _foreseen(store: Store, going: dict[str, list[int]], held: tuple[str, ...]) 
 
 def _sweep(store: Store, pruned: bool) -> tuple[int, int]:
     """Remove blobs that no row names; returns how many went, and how many have to wait."""
-    blobs = _files(store.blobs)
-    if store.pin is None:
-        return _sweep_blobs(store, blobs, alone=False)
-    with store.pin.alone() as alone:
+    blobs = _collectable(store.blobs)
+    with store.share.alone() as alone:
         found = _sweep_blobs(store, blobs, alone=alone)
         if alone and pruned:
-            cast("_Signing", store.journal).shrink()
+            store.journal.shrink()
         return found
 
 
-def _sweep_blobs(store: Store, blobs: _Files, *, alone: bool) -> tuple[int, int]:
-    from durable_nb.journal import held_blobs
-
-    needed = store.journal.blob_refs() | held_blobs(store.place)
-    for address in list(blobs.addresses()):
-        if address not in needed:
-            blobs.condemn(address)
+def _sweep_blobs(store: Store, blobs: _Collectable, *, alone: bool) -> tuple[int, int]:
+    needed = store.journal.blob_refs() | store.share.held()
+    blobs.condemn(*[address for address in blobs.addresses() if address not in needed])
     # Asked again: a row that names a condemned blob may have been committed while we moved it.
-    needed = store.journal.blob_refs() | held_blobs(store.place)
+    needed = store.journal.blob_refs() | store.share.held()
     latest = time.time() - _GRACE_SECONDS
     gone = waiting = 0
     for address, since in list(blobs.condemned()):
         if address in needed:
             blobs.spare(address)
         elif alone or since < latest:
-            blobs.purge(address)
+            blobs.purge(address)  # a shared store may have heard of it in this moment, and keep it
             gone += 1
         else:
             waiting += 1

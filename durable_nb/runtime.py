@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Journal, Markers
+from durable_nb.abc import BlobStore, Claimed, Journal, Markers, Share
 from durable_nb.events import ExecutionRecord
-from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreUnreadableError, ValidationError
-from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.exceptions import (
+    DurableExecutionsError,
+    LeaseHeldError,
+    LeaseLostError,
+    StoreUnreadableError,
+    ValidationError,
+)
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
 
 if TYPE_CHECKING:
-    from durable_nb.journal import Pin
     from durable_nb.sdk._driver import Driver
 
-__all__ = ["Store", "Worker", "default_store", "driver_for", "find_store", "open_store", "shared_store"]
+__all__ = [
+    "Store",
+    "Worker",
+    "cache_of",
+    "default_store",
+    "driver_for",
+    "find_store",
+    "is_store",
+    "open_store",
+    "shared_store",
+    "store_text",
+]
 
 
 logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 30.0
+"""How long a claimed execution is nobody else's; whoever drives it renews the lease."""
 
 HANDLER_KIND = "handler"
 """The kind of executions that handlers make, as the SDK writes it."""
@@ -36,52 +56,82 @@ class Store:
     """An open store: where executions, bytes and at-most-once markers are kept."""
 
     place: Path
-    """The store's own directory, usually `.durable/`."""
+    """The store's own directory, usually `.durable/`; of a store on a server the folder of this machine's copies."""
     journal: Journal
     blobs: BlobStore
     markers: Markers
-    pin: Pin | None = None
+    share: Share
     """This process's share in the store; what others use is not collected."""
+    url: StoreUrl | None = None
+    """Of a store on a server."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return str(self.url or self.place)
 
     def hold(self, addresses: Iterable[str]) -> None:
         """Keep blobs that this process has still to read from being collected, until the store is closed."""
-        if self.pin is not None:
-            self.pin.hold(addresses)
-
-    @property
-    def project(self) -> Path:
-        """The folder that paths are relative to: the one that holds the store."""
-        return self.place.parent
+        self.share.hold(addresses)
 
     def close(self) -> None:
         """Close the journal and let the share in the store go."""
         try:
             self.journal.close()
         finally:
-            if self.pin is not None:
-                self.pin.close()
+            self.share.close()
 
 
-def find_store(settings: Settings, folder: Path) -> Path:
-    """The directory of the store for a notebook or a program in `folder`.
+def find_store(settings: Settings, folder: Path) -> Path | StoreUrl:
+    """The store for a notebook or a program in `folder`: a directory, or a place on a server.
 
     Raises:
-        ValidationError: the setting is a URL of a kind that this installation has no backend for.
+        ValidationError: the setting is a URL of a kind that there is no backend for.
     """
     text = settings.store_for(folder)
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme == "file":
             return Path(rest).absolute()
-        raise ValidationError(f"the store {text!r} is of a kind that is not known: give a directory or file:///path")
+        if scheme not in _SERVERS:
+            raise ValidationError(
+                f"the store {StoreUrl(text)} is of a kind that is not known: "
+                "give a directory, file:///path or postgresql://host/database"
+            )
+        return StoreUrl(text)
     return Path(text).expanduser().absolute()
 
 
-def open_store(place: str | os.PathLike[str], *, settings: Settings | None = None, create: bool = True) -> Store:
-    """Open the store in a directory.
+_SERVERS = ("postgresql", "postgres")
+
+
+def store_text(place: Path | StoreUrl) -> str:
+    """What `DURABLE_NB_STORE` says for this store, with all that it takes to open it."""
+    return place.text if isinstance(place, StoreUrl) else str(place)
+
+
+def is_store(place: Path | StoreUrl) -> bool:
+    """Whether there is a store in a directory; of one on a server the answer comes when it is opened."""
+    return isinstance(place, StoreUrl) or (place / "journal.db").exists()
+
+
+def cache_of(url: StoreUrl, settings: Settings) -> Path:
+    """The folder of this machine's copies of a store on a server."""
+    if settings.cache is not None:
+        base = Path(settings.cache).expanduser().absolute()
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "durable_nb"
+    # One folder for each store; nothing in it says how to open it.
+    return base / hashlib.blake2b(str(url).encode(), digest_size=8).hexdigest()
+
+
+def open_store(
+    place: str | os.PathLike[str] | StoreUrl, *, settings: Settings | None = None, create: bool = True
+) -> Store:
+    """Open the store in a directory or on a server.
 
     Args:
-        place: the store's directory.
+        place: the store's directory or URL.
         settings: gives the key that rows are signed with.
         create: make it when there is none.
 
@@ -89,12 +139,46 @@ def open_store(place: str | os.PathLike[str], *, settings: Settings | None = Non
         StoreUnreadableError: there is none and `create` is False, or it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
+    chosen = settings or Settings.from_environment()
+    if isinstance(place, str) and "://" in place:
+        place = find_store(Settings(store=place), Path.cwd())
+    if isinstance(place, StoreUrl):
+        return _open_on_server(place, chosen, create=create)
+    return _open_in_directory(place, chosen, create=create)
+
+
+def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
+    from durable_nb.journal import PostgresBlobs, PostgresJournal, PostgresMarkers, PostgresServer, PostgresShare
+    from durable_nb.snapshot import CachedBlobStore, FileBlobStore, open_objects
+
+    if chosen.encryption_key is not None:
+        raise StoreUnreadableError(
+            str(url), "durable_nb does not encrypt a store on a server: unset DURABLE_NB_ENCRYPTION_KEY for it"
+        )
+    cache = cache_of(url, chosen)
+    server = PostgresServer(url, create=create)
+    try:
+        _make_directory(cache)
+        files = FileBlobStore(cache / "blobs")
+        signer, *trusts = _signers(chosen)
+        objects = None if chosen.blobs is None else open_objects(chosen.blobs)
+        blobs = CachedBlobStore(PostgresBlobs(server, objects), files)
+        journal = PostgresJournal(server, signer=signer, trusts=trusts)
+        return Store(cache, journal, blobs, PostgresMarkers(server), PostgresShare(server), url)
+    except OSError as exc:
+        server.close()
+        raise StoreUnreadableError(str(url), f"its copies cannot be kept in {cache}: {exc}") from exc
+    except BaseException:
+        server.close()
+        raise
+
+
+def _open_in_directory(place: str | os.PathLike[str], chosen: Settings, *, create: bool) -> Store:
     from durable_nb.encryption import cipher_of
     from durable_nb.journal import EncryptedJournal, FileMarkers, Pin, SqliteJournal
     from durable_nb.journal._filesystem import is_network
     from durable_nb.snapshot import EncryptedBlobStore, FileBlobStore
 
-    chosen = settings or Settings.from_environment()
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
     if not create and not database.exists():
@@ -158,7 +242,7 @@ def _ignore_in_git(directory: Path) -> None:
 
 # --- Handlers ---------------------------------------------------------------------------------------------------------
 
-_shared: dict[tuple[int, Path], Store] = {}
+_shared: dict[tuple[int, Path | StoreUrl], Store] = {}
 _shared_lock = threading.Lock()
 
 
@@ -168,15 +252,15 @@ def default_store(settings: Settings | None = None) -> Store:
     return shared_store(find_store(chosen, Path.cwd()))
 
 
-def shared_store(place: str | os.PathLike[str]) -> Store:
-    """The open store of a directory, one per process: its users share commits. It is closed when the process ends."""
-    directory = Path(place).expanduser().absolute()
+def shared_store(place: str | os.PathLike[str] | StoreUrl) -> Store:
+    """The open store of a place, one per process: its users share commits. It is closed when the process ends."""
+    chosen = place if isinstance(place, StoreUrl) else Path(place).expanduser().absolute()
     # A forked child must not use its parent's connection.
-    key = (os.getpid(), directory)
+    key = (os.getpid(), chosen)
     with _shared_lock:
         store = _shared.get(key)
         if store is None:
-            store = _shared[key] = open_store(directory)
+            store = _shared[key] = open_store(chosen)
             atexit.register(store.close)
         return store
 
@@ -192,7 +276,8 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
     if store is None:
         store = default_store()
     elif not isinstance(store, Store):
-        store = shared_store(find_store(Settings(store=os.fspath(store)), Path.cwd()))
+        named = store if isinstance(store, StoreUrl) else find_store(Settings(store=os.fspath(store)), Path.cwd())
+        store = shared_store(named)
     return Driver(store.journal, markers=store.markers, **options)
 
 
@@ -200,17 +285,21 @@ class Worker:
     """Drives whatever is due in a store: waits that are over, retries, callbacks that came, executions whose process
     died.
 
+    It claims no more than it can drive at once; any number of workers, on any number of hosts, share what is due.
+
     Args:
         driver: of the store.
         threads: how many executions are driven at once.
+        limits: handlers of which all workers with this limit together drive no more executions at once than this.
     """
 
-    def __init__(self, driver: Driver, *, threads: int = 4) -> None:
+    def __init__(self, driver: Driver, *, threads: int = 4, limits: Mapping[str, int] | None = None) -> None:
         self.driver = driver
         self.threads = threads
+        self.limits = dict(limits or {})
         self._stop = threading.Event()
-        self._slots = threading.Semaphore(threads)
         self._running: dict[str, threading.Thread] = {}
+        """By the execution that its thread drives."""
         self._failed: dict[str, int] = {}
         """Executions that this worker cannot drive (an unknown handler, a decision that is missing): said once and left
         alone until something is recorded after this number."""
@@ -221,14 +310,18 @@ class Worker:
         self._stop.set()
 
     def run_forever(self, *, poll_seconds: float = 0.5) -> None:
-        """Drive until `stop` is called."""
+        """Drive until `stop` is called. What others announce is driven at once, the rest within `poll_seconds`."""
         while not self._stop.is_set():
-            self.start_due()
-            self._stop.wait(poll_seconds)
+            try:
+                self.start_due()
+            except StoreUnreadableError as error:
+                # Away for longer than a call waits; leases run out, and what was driven is resumed when it is back.
+                logger.warning("the store cannot be asked for what is due: %s", error)
+            self.driver.journal.await_due(self._stop, poll_seconds)
         self._join()
 
     def run_until_idle(self) -> int:
-        """Drive what is due now, and what becomes due by that; returns how many invocations were made."""
+        """Drive what is due now, and what becomes due by that; returns how many executions were taken up."""
         count = 0
         while started := self.start_due():
             count += started
@@ -236,43 +329,78 @@ class Worker:
         return count
 
     def start_due(self) -> int:
-        """Start a thread for each due execution that nobody drives; returns how many."""
+        """Start a thread for each due execution that nobody drives, as many as may run at once; returns how many."""
+        with self._lock:
+            free = self.threads - len(self._running)
         started = 0
-        for record in self.driver.journal.due(self.driver.clock.now()):
+        for claimed in self._claim(free):
+            thread = threading.Thread(
+                target=self._drive_on, args=(claimed,), name=f"durable_nb worker {claimed.record.name}"
+            )
             with self._lock:
-                if record.kind != HANDLER_KIND or record.execution_id in self._running:
-                    continue
-                if self._is_hopeless(record):
-                    continue
-            if self._stop.is_set() or not self._slots.acquire(blocking=False):
-                break
-            thread = threading.Thread(target=self._drive, args=(record,), name=f"durable_nb worker {record.name}")
-            with self._lock:
-                self._running[record.execution_id] = thread
+                self._running[claimed.record.execution_id] = thread
             thread.start()
             started += 1
         return started
 
-    def _drive(self, record: ExecutionRecord) -> None:
+    def _claim(self, limit: int, *, after: str | None = None) -> Sequence[Claimed]:
+        """Take what is due and not being driven here; `after` is what the asking thread has just driven."""
+        if limit <= 0 or self._stop.is_set():
+            return ()
+        with self._lock:
+            running = self._running.keys() - {after}
+            without = [*running, *self._failed]
+        # Only those that nothing has happened to since are left alone.
+        without = [execution for execution in without if execution in running or self._is_hopeless(execution)]
+        return self.driver.journal.claim(
+            self.driver.clock.now(),
+            kind=HANDLER_KIND,
+            limit=limit,
+            ttl=LEASE_SECONDS,
+            without=without,
+            limits=self.limits or None,
+        )
+
+    def _drive_on(self, claimed: Claimed) -> None:
+        """Drive one execution after the other: a thread that is free takes the next one itself."""
+        following: Claimed | None = claimed
+        while following is not None:
+            claimed, following = following, None
+            try:
+                self._drive(claimed)
+                following = next(iter(self._claim(1, after=claimed.record.execution_id)), None)
+            except StoreUnreadableError as error:
+                logger.warning("execution %s is left to others: %s", claimed.record.name, error)
+            finally:
+                with self._lock:
+                    thread = self._running.pop(claimed.record.execution_id)
+                    if following is not None:
+                        self._running[following.record.execution_id] = thread
+
+    def _drive(self, claimed: Claimed) -> None:
+        record, lease = claimed.record, claimed.lease
         try:
-            self.driver.drive(record, self.driver.handler_of(record), wait=False)
-        except LeaseHeldError:
+            try:
+                handler = self.driver.handler_of(record)
+            except BaseException:
+                self.driver.journal.release(lease)
+                raise
+            self.driver.drive(record, handler, wait=False, lease=lease)
+        except (LeaseHeldError, LeaseLostError):
             pass  # another process is on it
+        except StoreUnreadableError:
+            raise
         except DurableExecutionsError as error:
             logger.error("execution %s cannot be driven: %s", record.name, error)  # noqa: TRY400 - expected: one line
             self._failed[record.execution_id] = self._last(record)
-        finally:
-            with self._lock:
-                self._running.pop(record.execution_id, None)
-            self._slots.release()
 
-    def _is_hopeless(self, record: ExecutionRecord) -> bool:
-        last = self._failed.get(record.execution_id)
+    def _is_hopeless(self, execution_id: str) -> bool:
+        last = self._failed.get(execution_id)
         if last is None:
             return False
-        if next(iter(self.driver.journal.read(record.execution_id, after=last)), None) is None:
+        if next(iter(self.driver.journal.read(execution_id, after=last)), None) is None:
             return True
-        del self._failed[record.execution_id]
+        self._failed.pop(execution_id, None)
         return False
 
     def _last(self, record: ExecutionRecord) -> int:

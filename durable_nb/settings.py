@@ -14,6 +14,25 @@ STORE_DIRECTORY = ".durable"
 """Name of the store's directory beside the notebook."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """A store on a server, as the user names it."""
+
+    text: str
+
+    @property
+    def scheme(self) -> str:
+        """What stands before `://`."""
+        return self.text.partition("://")[0]
+
+    def __str__(self) -> str:
+        """For people: without the password."""
+        return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"(://[^:/@?]*):[^@/?]*@", r"\1:***@", self.text))
+
+    def __repr__(self) -> str:
+        return f"StoreUrl({str(self)!r})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a user may decide for a whole session."""
@@ -39,6 +58,12 @@ class Settings:
     restore_file_limit: int = 16 * 1024 * 1024
     """Bytes. A file that a cell wrote is kept for restoring up to this size."""
 
+    blobs: str | None = None
+    """Folder or bucket (`s3://bucket/prefix`) of the large blobs of a store on a server; None keeps them in it."""
+
+    cache: str | None = None
+    """Folder of the blobs that were read from a store on a server; None is one in the user's cache directory."""
+
     store_limit: str | None = None
     """Size (`20GB`) that the store may have; the oldest checkpoints go when it has more. None: no limit."""
 
@@ -54,6 +79,8 @@ class Settings:
             execution=env.get("DURABLE_NB_EXECUTION") or None,
             key=env.get("DURABLE_NB_KEY") or None,
             encryption_key=env.get("DURABLE_NB_ENCRYPTION_KEY") or None,
+            blobs=env.get("DURABLE_NB_BLOBS") or None,
+            cache=env.get("DURABLE_NB_CACHE") or None,
             store_limit=env.get("DURABLE_NB_STORE_LIMIT") or None,
             store_days=env.get("DURABLE_NB_STORE_DAYS") or None,
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.notebook.harness import Bench
+from tests.servers.postgres import Cluster
 
 SEED = os.environ.get("DURABLE_NB_SEED", "1")
 
@@ -26,3 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bench(tmp_path: Path) -> Bench:
     """A folder of the test's own with a store, and kernels that know no other place."""
     return Bench(tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server that the tests of this process share, each with a store of its own."""
+    with Cluster.started() as cluster:
+        yield cluster

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.cli._exit import Complaint
-from durable_nb.runtime import Store, find_store, open_store
+from durable_nb.runtime import Store, find_store, is_store, open_store
 from durable_nb.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def opened_for_handlers(option: str | None, *, create: bool) -> Iterator[Store]:
     """The store that `handler.run` would use in this folder."""
     settings = Settings(store=option) if option is not None else Settings.from_environment()
     place = find_store(settings, Path.cwd())
-    if not create and not (place / "journal.db").exists():
+    if not create and not is_store(place):
         raise Complaint(f"there is no store at {place}: name one with --store")
     store = open_store(place, create=create)
     try:

@@ -17,8 +17,8 @@ from durable_nb.abc import Journal, Lease
 from durable_nb.cli._exit import Complaint
 from durable_nb.exceptions import LeaseHeldError
 from durable_nb.history import ExecutionView, History
-from durable_nb.runtime import Store, find_store, open_store
-from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.runtime import Store, find_store, is_store, open_store, store_text
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
 
 __all__ = ["find_execution", "forget_ordinary", "opened", "owned", "place_of", "store_environment"]
 
@@ -28,11 +28,11 @@ _LEASE_SECONDS = 30.0
 def store_environment(option: str | None) -> dict[str, str]:
     """What a kernel, whose working directory is another, must be told of the store; nothing when it finds it itself."""
     text = option or Settings.from_environment().store
-    return {} if text is None else {"DURABLE_NB_STORE": str(find_store(Settings(store=text), Path.cwd()))}
+    return {} if text is None else {"DURABLE_NB_STORE": store_text(find_store(Settings(store=text), Path.cwd()))}
 
 
-def place_of(option: str | None, subject: str | None) -> Path:
-    """The directory of the store that is meant, whether or not there is one."""
+def place_of(option: str | None, subject: str | None) -> Path | StoreUrl:
+    """The directory or URL of the store that is meant, whether or not there is one."""
     settings = Settings.from_environment()
     if option is not None:
         settings = replace(settings, store=option)
@@ -52,7 +52,7 @@ def place_of(option: str | None, subject: str | None) -> Path:
 def opened(option: str | None, subject: str | None = None) -> Iterator[Store]:
     """The store that is meant, which must exist: reading commands never make one."""
     place = place_of(option, subject)
-    if not place.is_dir():
+    if isinstance(place, Path) and not place.is_dir():
         raise Complaint(f"there is no store at {place}: name one with --store, or name a notebook that has run")
     store = open_store(place, create=False)
     try:
@@ -98,7 +98,7 @@ def owned(journal: Journal, execution: ExecutionView) -> Iterator[Lease]:
 def forget_ordinary(option: str | None, notebook: Path, execution: str | None) -> int:
     """Forget the cells of a notebook except the at-most-once ones; returns how many. No store: nothing to forget."""
     place = place_of(option, str(notebook))
-    if not (place / "journal.db").exists():
+    if not is_store(place):
         return 0
     with opened(option, str(notebook)) as store:
         history = History(store.journal)

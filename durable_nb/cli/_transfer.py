@@ -18,7 +18,7 @@ from durable_nb.cli._places import place_of
 from durable_nb.encryption import KEYRING, is_encrypted
 from durable_nb.exceptions import StoreError
 from durable_nb.runtime import Store, find_store, open_store
-from durable_nb.settings import STORE_DIRECTORY, Settings
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
 from durable_nb.transfer import Copied, Transferred, transfer
 
 __all__ = ["As", "DryRun", "Executions", "InTheOpen", "Other", "Stores", "copy"]
@@ -58,7 +58,7 @@ class Stores:
         source, target = (self.there, self.here) if self.pull else (self.here, self.there)
         settings = Settings.from_environment()
         # Reading an open store is no writing to it, whatever key is set for others.
-        reading = settings if is_encrypted(source) else replace(settings, encryption_key=None)
+        reading = settings if _is_sealed(source) else replace(settings, encryption_key=None)
         writing = replace(settings, encryption_key=_key_of(target, settings.encryption_key, source, in_the_open))
         first = open_store(source, settings=reading, create=False)
         try:
@@ -71,23 +71,29 @@ class Stores:
             first.close()
 
 
-def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Path:
+def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Path | StoreUrl:
     """The local store; `pull` makes it where a kernel of the notebook would."""
     subject = next((name for name in names if name.endswith(".ipynb")), None)
     place = place_of(option, subject)
-    if pull and subject is not None and option is None and Settings.from_environment().store is None:
-        beside = Path(subject).absolute().parent / STORE_DIRECTORY
-        return place if place.is_dir() else beside
+    is_missing = isinstance(place, Path) and not place.is_dir()
+    if pull and is_missing and subject is not None and option is None and Settings.from_environment().store is None:
+        return Path(subject).absolute().parent / STORE_DIRECTORY
     return place
 
 
-def _key_of(target: Path, key: str | None, source: Path, in_the_open: bool) -> str | None:
+def _is_sealed(place: Path | StoreUrl) -> bool:
+    return isinstance(place, Path) and is_encrypted(place)  # stores on a server never are
+
+
+def _key_of(target: Path | StoreUrl, key: str | None, source: Path | StoreUrl, in_the_open: bool) -> str | None:
     """What the target is opened or made with; a mix that is refused is refused by who knows the words for it."""
+    if isinstance(target, StoreUrl):
+        return None
     if is_encrypted(target):
         return key
-    if in_the_open or (is_encrypted(source) and (target / "journal.db").exists()):
+    if in_the_open or (_is_sealed(source) and (target / "journal.db").exists()):
         return None
-    if is_encrypted(source):
+    if _is_sealed(source):
         return key or KEYRING  # the source opens without the variable: a new target does so too
     return key
 
@@ -121,7 +127,7 @@ def _name(source: Store, local: Store, text: str) -> str:
         return text
     if text.endswith(".ipynb"):
         path = os.path.abspath(text)  # noqa: PTH100 - `Path` has no word for it that leaves links alone
-        name = os.path.relpath(path, local.project)
+        name = os.path.relpath(path, local.place.parent if local.url is None else None)
         if journal.find(name) is not None:
             return name
         for record in journal.executions():
@@ -129,7 +135,7 @@ def _name(source: Store, local: Store, text: str) -> str:
                 return record.name
     names = [record.name for record in journal.executions() if record.details]
     known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    raise Complaint(f"there is no execution {text!r} in {source.place} ({known or 'it is empty'})")
+    raise Complaint(f"there is no execution {text!r} in {source.label} ({known or 'it is empty'})")
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -177,7 +183,7 @@ def _say(done: Transferred, source: Store, target: Store, *, dry_run: bool, json
         total.nbytes += copied.nbytes
     verb = "would copy" if dry_run else "copied"
     own = "" if dry_run or not total.records or Settings.from_environment().key else _OWN_KEY
-    sys.stdout.write(f"{verb} {_amount(total)} from {source.place} to {target.place}{own}\n")
+    sys.stdout.write(f"{verb} {_amount(total)} from {source.label} to {target.label}{own}\n")
 
 
 _OWN_KEY = ", signed with your own key (a team sets DURABLE_NB_KEY)"
@@ -185,8 +191,8 @@ _OWN_KEY = ", signed with your own key (a team sets DURABLE_NB_KEY)"
 
 def _as_object(done: Transferred, source: Store, target: Store, *, dry_run: bool) -> dict[str, Any]:
     return {
-        "from": str(source.place),
-        "to": str(target.place),
+        "from": source.label,
+        "to": target.label,
         "dry_run": dry_run,
         "executions": [
             {

@@ -52,13 +52,13 @@ def gc(
     )
     with opened(store, notebook) as place:
         done = collect(place, budget, dry_run=dry_run)
-        now = store_size(place.place)
+        now = store_size(place)
     if json_output:
-        sys.stdout.write(as_json({**asdict(done), "store": str(place.place), "bytes": now, "dry_run": dry_run}) + "\n")
+        sys.stdout.write(as_json({**asdict(done), "store": place.label, "bytes": now, "dry_run": dry_run}) + "\n")
         return 0
     verb = "would go" if dry_run else "went"
     sys.stdout.write(f"{done.records} records and {done.blobs} blobs {verb} ({size(done.nbytes)}); ")
-    sys.stdout.write(f"the store has {size(now)}: {place.place}\n")
+    sys.stdout.write(f"the store has {size(now)}: {place.label}\n")
     for name in done.held:
         sys.stdout.write(f"{printable(name)} is in use: its records stay\n")
     if done.waiting:

@@ -40,7 +40,7 @@ def ls(
         elif views:
             console().print(executions_table(views))
             limit = Settings.from_environment().store_limit
-            sys.stdout.write(f"{place.place} has {size(store_size(place.place))}{f' of {limit}' if limit else ''}\n")
+            sys.stdout.write(f"{place.label} has {size(store_size(place))}{f' of {limit}' if limit else ''}\n")
         else:
-            sys.stdout.write(f"nothing has run in {place.place} yet\n")
+            sys.stdout.write(f"nothing has run in {place.label} yet\n")
     return 0

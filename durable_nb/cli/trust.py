@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from durable_nb.settings import StoreUrl
+
 __all__ = ["register", "trust"]
 
 
@@ -17,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def trust(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A store, the folder that holds it, or a notebook.")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A store (or its URL), the folder that holds it, or a notebook.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Trust what a store holds, as you trust a program that you start.
@@ -30,7 +34,7 @@ def trust(
     from durable_nb.maintenance import untrusted
     from durable_nb.runtime import open_store
 
-    place = _store_of(Path(path))
+    place = _store_of(path)
     store = open_store(place, create=False)
     try:
         found = untrusted(store)
@@ -51,10 +55,15 @@ def trust(
     return 0
 
 
-def _store_of(path: Path) -> Path:
+def _store_of(text: str) -> Path | StoreUrl:
     from durable_nb.cli._exit import Complaint
-    from durable_nb.settings import STORE_DIRECTORY
+    from durable_nb.runtime import find_store
+    from durable_nb.settings import STORE_DIRECTORY, Settings
 
+    shared = text if "://" in text else Settings.from_environment().store or ""
+    if "://" in shared and (text == shared or text.endswith(".ipynb")):
+        return find_store(Settings(store=shared), Path.cwd())
+    path = Path(text)
     folder = path.parent if path.suffix == ".ipynb" else path
     for candidate in (folder, folder / STORE_DIRECTORY):
         if (candidate / "journal.db").is_file():

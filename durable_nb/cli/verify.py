@@ -43,10 +43,10 @@ def verify(
         lists = {kind.replace(" ", "_"): found.of(kind) for kind in ("database", "damaged record", "untrusted")}
         blobs = {"damaged": found.of("damaged blob"), "missing": found.of("missing blob"), "unused": found.unused}
         counts = {"executions": found.executions, "records": found.records, "blobs": found.blobs, "bytes": found.nbytes}
-        sys.stdout.write(as_json({"store": str(place.place), **counts, **lists, **blobs, "ok": found.good}) + "\n")
+        sys.stdout.write(as_json({"store": place.label, **counts, **lists, **blobs, "ok": found.good}) + "\n")
     else:
         for finding in found.findings:
             sys.stdout.write(f"{printable(str(finding))}\n")
         counts_text = f"{found.executions} executions, {found.blobs} blobs, {size(found.nbytes)}"
-        sys.stdout.write(f"{'all right' if found.good else 'NOT all right'}: {counts_text} in {place.place}\n")
+        sys.stdout.write(f"{'all right' if found.good else 'NOT all right'}: {counts_text} in {place.label}\n")
     return ExitCode.OK if found.good else ExitCode.FAILED

@@ -24,6 +24,12 @@ def worker(
     ] = None,
     store: StoreOption = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="How many executions at once.")] = 4,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit", metavar="HANDLER=N", help="At most N of its executions at once, over all workers told the same."
+        ),
+    ] = None,
     poll: Annotated[float, typer.Option("--poll", help="Seconds between two looks at the store.")] = 0.5,
     once: Annotated[bool, typer.Option("--once", help="Stop when nothing is due.")] = False,
 ) -> int:
@@ -44,7 +50,7 @@ def worker(
         except ImportError as exc:
             raise Complaint(f"cannot import {module}: {exc}") from None
     with opened_for_handlers(store, create=True) as place:
-        running = Worker(driver_for(place), threads=threads)
+        running = Worker(driver_for(place), threads=threads, limits=_limits(limit or []))
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             running.stop()
@@ -59,3 +65,15 @@ def worker(
             running.stop()
             signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _limits(words: list[str]) -> dict[str, int]:
+    from durable_nb.cli._exit import Complaint
+
+    found = {}
+    for word in words:
+        name, separator, number = word.rpartition("=")
+        if not separator or not name or not number.isdigit() or not int(number):
+            raise Complaint(f"--limit {word}: write the name of a handler and a number, such as --limit order=5")
+        found[name] = int(number)
+    return found

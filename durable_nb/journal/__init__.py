@@ -4,6 +4,9 @@ from durable_nb.journal._encrypted import EncryptedJournal
 from durable_nb.journal._markers import FileMarkers
 from durable_nb.journal._memory import MemoryJournal
 from durable_nb.journal._pin import Pin, held_blobs
+from durable_nb.journal._postgres import PostgresJournal
+from durable_nb.journal._postgres_server import PostgresServer
+from durable_nb.journal._postgres_store import PostgresBlobs, PostgresMarkers, PostgresShare
 from durable_nb.journal._repair import Salvage, complaints, counts, salvage
 from durable_nb.journal._sqlite import SqliteJournal
 from durable_nb.journal._wrapper import JournalWrapper
@@ -14,6 +17,11 @@ __all__ = [
     "JournalWrapper",
     "MemoryJournal",
     "Pin",
+    "PostgresBlobs",
+    "PostgresJournal",
+    "PostgresMarkers",
+    "PostgresServer",
+    "PostgresShare",
     "Salvage",
     "SqliteJournal",
     "complaints",

@@ -14,11 +14,10 @@ from dataclasses import replace
 from types import EllipsisType
 from typing import Any
 
-from durable_nb.abc import Lease
+from durable_nb.abc import Claimed, Journal, Lease
 from durable_nb.codecs import Cipher
 from durable_nb.events import ErrorInfo, Event, EventKind, ExecutionRecord, Status, StoredEvent
 from durable_nb.exceptions import StoreError
-from durable_nb.journal._sqlite import SqliteJournal
 from durable_nb.journal._wrapper import JournalWrapper
 
 __all__ = ["EncryptedJournal"]
@@ -30,9 +29,7 @@ _EVENT, _EXECUTION = b"event", b"execution"
 class EncryptedJournal(JournalWrapper):
     """Seals what it writes to `inner`, and opens what it reads."""
 
-    inner: SqliteJournal
-
-    def __init__(self, inner: SqliteJournal, cipher: Cipher) -> None:
+    def __init__(self, inner: Journal, cipher: Cipher) -> None:
         super().__init__(inner)
         self._cipher = cipher
 
@@ -69,6 +66,19 @@ class EncryptedJournal(JournalWrapper):
 
     def due(self, now: float) -> list[ExecutionRecord]:
         return [self._record_out(record) for record in self.inner.due(now)]
+
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        found = self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without, limits=limits)
+        return [replace(claimed, record=self._record_out(claimed.record)) for claimed in found]
 
     def update(
         self,
@@ -152,13 +162,3 @@ class EncryptedJournal(JournalWrapper):
             error = ErrorInfo(type=type_, message=message, traceback=tuple(traceback), data=more)
         payload = data[8 + size :] if facts["payload"] else None
         return replace(event, name=facts["name"], error=error, payload=payload, details=facts["details"])
-
-    # --- care ------------------------------------------------------------------------------------------------------
-
-    def resign(self, execution_id: str, sequences: Iterable[int]) -> int:
-        """See `SqliteJournal.resign`: signatures cover what is stored."""
-        return self.inner.resign(execution_id, sequences)
-
-    def shrink(self) -> None:
-        """See `SqliteJournal.shrink`."""
-        self.inner.shrink()

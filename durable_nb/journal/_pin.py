@@ -17,6 +17,8 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from durable_nb.abc import Share
+
 __all__ = ["Pin", "held_blobs"]
 
 _HELD = "held"
@@ -24,7 +26,7 @@ _HELD = "held"
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class Pin:
+class Pin(Share):
     """A process's share in a store.
 
     Args:
@@ -37,7 +39,8 @@ class Pin:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._handle: int | None = None
-        self._folder = Path(folder) / _HELD
+        self._store = Path(folder)
+        self._folder = self._store / _HELD
         self._list: tuple[int, Path] | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
@@ -50,7 +53,6 @@ class Pin:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether no other process has the store open; while True nobody else can open it."""
         if self._handle is None:
             yield False
             return
@@ -67,7 +69,6 @@ class Pin:
             fcntl.flock(self._handle, fcntl.LOCK_SH)
 
     def hold(self, addresses: Iterable[str]) -> None:
-        """This process has still to read these blobs: nobody may collect them until it has closed the store."""
         text = "".join(f"{address}\n" for address in addresses).encode()
         if not text or self._handle is None:
             return
@@ -86,8 +87,19 @@ class Pin:
                 return handle, path
             os.close(handle)
 
+    def held(self) -> set[str]:
+        return held_blobs(self._store)
+
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        total = 0
+        for folder, _, names in os.walk(self._store):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
+
     def close(self) -> None:
-        """Let the share go."""
         held, self._list = self._list, None
         if held is not None:
             held[1].unlink(missing_ok=True)

@@ -1,8 +1,6 @@
 """The embedded journal: one SQLite file in WAL mode.
 
-How a commit works. `append` puts its request in a queue, then takes the write lock. Whoever holds the lock commits all
-that is queued in one transaction: concurrent branches share an fsync, a single caller pays no hand-over to another
-thread. A request that must be refused (conflict, lost lease) is refused alone; the others of the batch commit.
+Concurrent appends share a transaction and its fsync (see `_group`).
 
 Invariants:
 - `append` returns only after COMMIT has returned, with `synchronous=FULL` when any request of the batch is durable.
@@ -18,14 +16,13 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from durable_nb.abc import Journal, Lease
+from durable_nb.abc import Claimed, Journal, Lease
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
 from durable_nb.exceptions import (
     JournalConflictError,
@@ -36,6 +33,7 @@ from durable_nb.exceptions import (
     StoreVersionError,
 )
 from durable_nb.journal._filesystem import is_network
+from durable_nb.journal._group import GroupCommit, Request
 from durable_nb.journal._owner import is_alive, this_process
 from durable_nb.journal._rows import Signer, event_of, execution_of, is_event, mac_of, row_of
 from durable_nb.journal._sql import migrations, queries
@@ -46,41 +44,6 @@ _APPLICATION_ID = 0x64757262  # "durb": tells our file from any other SQLite dat
 _ENCRYPTED_ID = 0x64757265  # "dure": ours, with sealed rows; an open one in its place would write what must not be read
 _BUSY_SECONDS = 30.0
 _Q = queries("sqlite")
-
-
-class _Request:
-    """One `append` on its way into a transaction."""
-
-    __slots__ = (
-        "after",
-        "done",
-        "due",
-        "durable",
-        "error",
-        "events",
-        "execution_id",
-        "last",
-        "lease",
-        "refs",
-        "status",
-    )
-
-    def __init__(
-        self,
-        execution_id: str,
-        events: Sequence[Event],
-        lease: Lease | None,
-        after: int | None,
-        durable: bool,
-        refs: Iterable[str],
-        status: Status | None,
-        due: float | None | EllipsisType,
-    ) -> None:
-        self.execution_id, self.events, self.lease, self.after = execution_id, events, lease, after
-        self.durable, self.refs, self.status, self.due = durable, tuple(refs), status, due
-        self.done = False
-        self.last = 0
-        self.error: Exception | None = None
 
 
 class SqliteJournal(Journal):
@@ -111,7 +74,7 @@ class SqliteJournal(Journal):
         self._signers = () if signer is None else (signer, *trusts)
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._queue: deque[_Request] = deque()
+        self._group = GroupCommit(self._lock, self._commit)
         self._durable_now: bool | None = None
         self.is_network = is_network(self._place.parent)
         try:
@@ -210,6 +173,31 @@ class SqliteJournal(Journal):
         found = [execution_of(row) for row in self._rows("due_executions", now)]
         return [record for record in found if not record.status.is_terminal]
 
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        if limits:
+            return super().claim(now, kind=kind, limit=limit, ttl=ttl, limits=limits)  # which says that it cannot
+        left = set(without)
+        found: list[Claimed] = []
+        # First those that nobody holds: a long queue is not read whole for each that is taken from it.
+        for row in self._rows("unheld_due", now, kind, limit + len(left)):
+            record = execution_of(row)
+            if record.execution_id not in left and len(found) < limit:
+                left.add(record.execution_id)
+                with suppress(LeaseHeldError):
+                    found.append(Claimed(record, self.acquire(record.execution_id, ttl=ttl)))
+        if len(found) < limit:
+            found += super().claim(now, kind=kind, limit=limit - len(found), ttl=ttl, without=left)
+        return found
+
     def read(self, execution_id: str, *, after: int = 0) -> Iterator[StoredEvent]:
         return (event_of(row, self._signers) for row in self._rows("read_events", execution_id, after))
 
@@ -243,38 +231,17 @@ class SqliteJournal(Journal):
         due: float | None | EllipsisType = ...,
     ) -> int:
         self._refuse_fork()
-        request = _Request(execution_id, events, lease, after, durable, payload_refs, status, due)
-        self._queue.append(request)
-        while not request.done:
-            with self._lock:
-                if not request.done:
-                    self._commit_queued()
-        if request.error is not None:
-            raise request.error
-        return request.last
+        return self._group.submit(Request(execution_id, events, lease, after, durable, payload_refs, status, due))
 
-    def _commit_queued(self) -> None:
-        """Commit all that is queued. A failure of the transaction itself is every request's failure."""
-        batch: list[_Request] = []
-        while self._queue:
-            batch.append(self._queue.popleft())
-        try:
-            with self._transaction(durable=any(request.durable for request in batch)) as db:
-                for request in batch:
-                    try:
-                        self._write(db, request)
-                    except (JournalConflictError, LeaseLostError, StoreError) as exc:
-                        request.error = exc
-        except Exception as exc:  # noqa: BLE001 - the transaction itself failed: that is each request's answer
+    def _commit(self, batch: list[Request]) -> None:
+        with self._transaction(durable=any(request.durable for request in batch)) as db:
             for request in batch:
-                request.error = request.error or exc
-        except BaseException:  # an interrupt of this thread: the others' requests go to the next leader
-            self._queue.extend(request for request in batch)
-            raise
-        for request in batch:
-            request.done = True
+                try:
+                    self._write(db, request)
+                except (JournalConflictError, LeaseLostError, StoreError) as exc:
+                    request.error = exc
 
-    def _write(self, db: sqlite3.Connection, request: _Request) -> None:
+    def _write(self, db: sqlite3.Connection, request: Request) -> None:
         request.last = self._advance(db, request)
         first = request.last - len(request.events) + 1
         for sequence, event in enumerate(request.events, start=first):
@@ -286,7 +253,7 @@ class SqliteJournal(Journal):
         if not isinstance(request.due, EllipsisType):
             db.execute(_Q["set_due"], (request.due, request.execution_id))
 
-    def _advance(self, db: sqlite3.Connection, request: _Request) -> int:
+    def _advance(self, db: sqlite3.Connection, request: Request) -> int:
         """Take the numbers of the new events; the last one. Refused with the reason."""
         lease, execution, after = request.lease, request.execution_id, request.after
         token = None if lease is None else lease.token
@@ -337,10 +304,6 @@ class SqliteJournal(Journal):
             return sum(db.execute(_Q["prune_event"], (execution_id, number)).rowcount for number in sequences)
 
     def resign(self, execution_id: str, sequences: Iterable[int]) -> int:
-        """Sign events as they stand, because a person has decided to trust them; returns how many.
-
-        Rows that are no events are left as they are.
-        """
         signer = self._signer
         if signer is None:
             raise StoreError("a journal without a key cannot sign")
@@ -352,8 +315,12 @@ class SqliteJournal(Journal):
                     done += db.execute(_Q["sign_event"], (mac_of(row, signer), execution_id, number)).rowcount
         return done
 
+    def complaints(self) -> list[str]:
+        from durable_nb.journal._repair import complaints  # which reads journals itself
+
+        return complaints(self._place)
+
     def shrink(self) -> None:
-        """Give the space of removed rows back to the file system; nobody else may have the file open."""
         with self._lock, self._translated():
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

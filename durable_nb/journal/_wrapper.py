@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-from durable_nb.abc import Journal, Lease
+from durable_nb.abc import Claimed, Journal, Lease
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
 
 __all__ = ["JournalWrapper"]
@@ -92,8 +93,32 @@ class JournalWrapper(Journal):
     def release(self, lease: Lease) -> None:
         self.inner.release(lease)
 
+    def claim(
+        self,
+        now: float,
+        *,
+        kind: str,
+        limit: int,
+        ttl: float,
+        without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> Sequence[Claimed]:
+        return self.inner.claim(now, kind=kind, limit=limit, ttl=ttl, without=without, limits=limits)
+
+    def await_due(self, stop: threading.Event, timeout: float) -> None:
+        self.inner.await_due(stop, timeout)
+
     def blob_refs(self) -> set[str]:
         return self.inner.blob_refs()
+
+    def resign(self, execution_id: str, sequences: Iterable[int]) -> int:
+        return self.inner.resign(execution_id, sequences)
+
+    def complaints(self) -> list[str]:
+        return self.inner.complaints()
+
+    def shrink(self) -> None:
+        self.inner.shrink()
 
     def close(self) -> None:
         self.inner.close()

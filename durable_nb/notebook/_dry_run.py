@@ -50,6 +50,7 @@ from durable_nb.notebook._records import Record
 from durable_nb.notebook._session import Session
 from durable_nb.notebook._shell import ShellHooks, only_manages
 from durable_nb.notebook._world import states_of
+from durable_nb.runtime import is_store
 from durable_nb.settings import Settings
 
 _UNKNOWN = "?"
@@ -108,7 +109,7 @@ class DrySession(Session):
         """Open the store when there is one; a plan makes none."""
         world = self.world
         place = self._location.store if self._location is not None else None
-        if place is not None and not (place / "journal.db").exists():
+        if place is not None and not is_store(place):
             self.no_home = f"there is no store at {place} yet"
             self.is_new = True
             return

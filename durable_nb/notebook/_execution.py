@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -114,7 +115,13 @@ def resolve(journal: Journal, notebook: Notebook, project: Path) -> ExecutionRec
     """The execution of `notebook`, found again, renamed after it, or new."""
     name = os.path.relpath(notebook.path, project)
     cells = cells_of(notebook.path)
-    facts = {"path": str(notebook.path), "project": str(project), "cells": cells, "markers": name}
+    facts = {
+        "path": str(notebook.path),
+        "project": str(project),
+        "cells": cells,
+        "markers": name,
+        "machine": _machine(),
+    }
     found = journal.find(name)
     if found is None:
         renamed = _renamed(journal, notebook, cells)
@@ -131,6 +138,11 @@ def resolve(journal: Journal, notebook: Notebook, project: Path) -> ExecutionRec
         return journal.get(found.execution_id) or found
     other = f"{name} ({blake2b(str(project).encode(), digest_size=4).hexdigest()})"
     return journal.create(other, kind="notebook", at=time.time(), details={**facts, "markers": other})
+
+
+def _machine() -> str:
+    """Where the path of a notebook means something: this host, and this user's home on it."""
+    return f"{socket.gethostname()}:{os.path.expanduser('~')}"  # noqa: PTH111 - `Path` fails without a home
 
 
 def marker_name(record: ExecutionRecord) -> str:
@@ -150,6 +162,8 @@ def _renamed(journal: Journal, notebook: Notebook, cells: list[str]) -> Executio
         path, known = record.details.get("path"), list(record.details.get("cells") or [])
         if record.kind != "notebook" or not path or not known or not cells:
             continue
+        if record.details.get("machine", _machine()) != _machine():
+            continue  # in a store of several machines: whether its path is still there only that one can tell
         if Path(path) == notebook.path or Path(path).exists():
             continue
         share = overlap(known, cells)

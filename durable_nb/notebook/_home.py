@@ -14,8 +14,8 @@ from durable_nb.exceptions import DurableExecutionsError, StoreError
 from durable_nb.notebook._execution import ANONYMOUS, Notebook, Ownership, locate, marker_name, project_of, resolve
 from durable_nb.notebook._once import OnceSteps
 from durable_nb.notebook._records import CellJournal
-from durable_nb.runtime import Store, find_store, open_store
-from durable_nb.settings import Settings
+from durable_nb.runtime import Store, cache_of, find_store, open_store
+from durable_nb.settings import Settings, StoreUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,13 @@ class Location:
     """Where a session is, known before any store is opened."""
 
     notebook: Notebook | None
-    store: Path
+    store: Path | StoreUrl
     project: Path
     """The folder that paths of inputs are relative to."""
+
+    def files_of_store(self, settings: Settings) -> Path:
+        """Where the store has files on this machine: they are nobody's inputs."""
+        return cache_of(self.store, settings) if isinstance(self.store, StoreUrl) else self.store
 
 
 def find_location(namespace: Mapping[str, Any], settings: Settings) -> Location:
@@ -76,8 +80,9 @@ def find_location(namespace: Mapping[str, Any], settings: Settings) -> Location:
     notebook = locate(namespace, os.environ)
     folder = notebook.folder if notebook is not None else Path.cwd()
     place = find_store(settings, folder)
-    inside = folder == place.parent or place.parent in folder.parents
-    return Location(notebook, place, place.parent if inside else project_of(folder))
+    if isinstance(place, Path) and (folder == place.parent or place.parent in folder.parents):
+        return Location(notebook, place, place.parent)
+    return Location(notebook, place, project_of(folder))
 
 
 def open_home(location: Location, settings: Settings, *, use: str | None = None) -> Home:

@@ -105,7 +105,7 @@ class Manager:
         store = self._home().store
         self._session.waiting.load_all()
         done = collect(store, budget_of(self._session.settings))
-        now = size(store_size(store.place))
+        now = size(store_size(store))
         print(f"{done.records} records and {done.blobs} blobs went; the store has {now}")
         if done.waiting:
             print(f"{done.waiting} blobs go when no other process has the store open, or in an hour")
@@ -185,7 +185,7 @@ class Manager:
             return f"not durable: {self._session.no_home or 'no cell has needed the store yet'}"
         held = "" if home.ownership.ensure() else f"; held by {home.ownership.holder}, nothing is saved here"
         place, here = home.store.place, Path.cwd()
-        shown = place.relative_to(here) if place.is_relative_to(here) else place
+        shown = place.relative_to(here) if place.is_relative_to(here) else home.store.label
         return f"{home.record.name} in {shown} (named by {home.named_by}){held}"
 
     def _size(self) -> str:
@@ -196,7 +196,7 @@ class Manager:
         from durable_nb.maintenance import store_size
 
         limit = self._session.settings.store_limit
-        return f"; the store has {size(store_size(home.store.place))}{f' of {limit}' if limit else ''}"
+        return f"; the store has {size(store_size(home.store))}{f' of {limit}' if limit else ''}"
 
     def _home(self) -> Home:
         self._session.open()

@@ -136,7 +136,7 @@ class Session:
             note_starts()  # only now: starting a kernel draws random numbers of its own
             try:
                 self._location = find_location(self.shell.user_ns, self.settings)
-                project, store = self._location.project, self._location.store
+                project, store = self._location.project, self._location.files_of_store(self.settings)
             except ValidationError as exc:
                 self.no_home = str(exc)
                 self.warn(f"nothing will be saved: {exc}")

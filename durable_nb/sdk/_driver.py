@@ -194,19 +194,28 @@ class Driver:
         *,
         wait: bool = True,
         timeout: float | None = None,
+        lease: Lease | None = None,
     ) -> Result:
         """Drive an execution until it is over; with `wait=False`, until it suspends.
+
+        Args:
+            record: the execution.
+            handler: its handler.
+            wait: drive on when it has suspended.
+            timeout: seconds; None waits for ever.
+            lease: of whoever has claimed the execution already; it is given back at the end.
 
         Raises:
             LeaseHeldError: another process (or thread) drives it.
             TimeoutError: it is not over in `timeout` seconds. It stays resumable.
         """
-        fresh = self.journal.get(record.execution_id)
-        if fresh is None or fresh.status.is_terminal:
-            return self.result(record.execution_id)
-        lease = self.journal.acquire(record.execution_id, ttl=LEASE_SECONDS)
+        if lease is None:
+            fresh = self.journal.get(record.execution_id)
+            if fresh is None or fresh.status.is_terminal:
+                return self.result(record.execution_id)
+            record, lease = fresh, self.journal.acquire(record.execution_id, ttl=LEASE_SECONDS)
         try:
-            run = _Run(self, fresh, handler, lease, None if timeout is None else time.monotonic() + timeout)
+            run = _Run(self, record, handler, lease, None if timeout is None else time.monotonic() + timeout)
             run.until_over(wait=wait)
         finally:
             self.journal.release(lease)

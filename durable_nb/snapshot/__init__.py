@@ -3,6 +3,7 @@
 from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
 from durable_nb.snapshot._bindings import EARLIER, earlier_number, result_number
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
+from durable_nb.snapshot._blobs_cached import CachedBlobStore
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._definitions import Definitions, default_filename
@@ -10,6 +11,7 @@ from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._encrypted import EncryptedBlobStore
 from durable_nb.snapshot._groups import Group, Version
 from durable_nb.snapshot._manifest import blobs_needed, load, save
+from durable_nb.snapshot._objects import open_objects
 from durable_nb.snapshot._process import ProcessState, looks_secret, note_starts, settle_starts
 from durable_nb.snapshot._process_python import SysPath
 from durable_nb.snapshot._scan import Problem, Scan, scan
@@ -20,6 +22,7 @@ __all__ = [
     "COUNTERS",
     "EARLIER",
     "Before",
+    "CachedBlobStore",
     "Definitions",
     "Delta",
     "EncryptedBlobStore",
@@ -46,6 +49,7 @@ __all__ = [
     "load",
     "looks_secret",
     "note_starts",
+    "open_objects",
     "open_signed",
     "result_number",
     "save",

@@ -268,6 +268,33 @@ class FileBlobStore(BlobStore):
         self._damaged.discard(address)
         self._remember(address, _facts(os.lstat(path)))
 
+    def receive(self, address: str, data: Iterator[bytes]) -> None:
+        """Keep a blob that comes in pieces from elsewhere, if it is what its address says.
+
+        Raises:
+            DamagedBlobError: it is not; nothing is kept.
+        """
+        path = os.path.join(self.root, f"tmp-{os.getpid()}-{secrets.token_hex(8)}")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o400)
+        try:
+            try:
+                for piece in data:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+                size = os.lseek(descriptor, 0, os.SEEK_END)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                if _address_of_file(descriptor, size) != _checked(address):
+                    raise DamagedBlobError(address)
+            finally:
+                os.close(descriptor)
+            self._publish(path, address)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
+
     # --- reading ---------------------------------------------------------------------------------------------
 
     def get(self, address: str) -> bytes:
@@ -367,16 +394,17 @@ class FileBlobStore(BlobStore):
             if os.path.lexists(name):
                 yield Path(name)
 
-    def condemn(self, address: str) -> None:
-        """Take a blob away from writers; readers still find it."""
+    def condemn(self, *addresses: str) -> None:
+        """Take blobs away from writers; readers still find them."""
         trash = os.path.join(self.root, _TRASH)
         with contextlib.suppress(FileExistsError):
             os.mkdir(trash, 0o700)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._path(address), os.path.join(trash, address))
-        with self._lock:
-            self._verified.pop(address, None)
-            self._durable.discard(address)
+        for address in addresses:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._path(address), os.path.join(trash, address))
+            with self._lock:
+                self._verified.pop(address, None)
+                self._durable.discard(address)
 
     def condemned(self) -> Iterator[tuple[str, float]]:
         """Condemned blobs, and since when (seconds since the epoch)."""

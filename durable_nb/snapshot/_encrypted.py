@@ -87,9 +87,9 @@ class EncryptedBlobStore(BlobStore):
         """See `FileBlobStore`."""
         return self.inner.temporaries()
 
-    def condemn(self, address: str) -> None:
+    def condemn(self, *addresses: str) -> None:
         """See `FileBlobStore`."""
-        self.inner.condemn(address)
+        self.inner.condemn(*addresses)
 
     def condemned(self) -> Iterator[tuple[str, float]]:
         """See `FileBlobStore`."""

@@ -116,6 +116,40 @@ class JournalTests:
         journal.append(execution, [event()], lease=second)
         assert len(list(journal.read(execution))) == 1
 
+    def test_what_is_due_is_claimed_once_and_earliest_first(self, journal: Journal) -> None:
+        for name, kind, due in (
+            ("late", "handler", 30.0),
+            ("early", "handler", 10.0),
+            ("middle", "handler", 20.0),
+            ("book", "notebook", 1.0),
+            ("future", "handler", 99.0),
+            ("left", "handler", 5.0),
+        ):
+            record = journal.create(name, kind=kind, at=1.0, details={})
+            journal.update(record.execution_id, due=due)
+        over = journal.create("over", kind="handler", at=1.0, details={})
+        journal.update(over.execution_id, due=1.0, status=Status.SUCCEEDED)
+        left = journal.find("left")
+        assert left is not None
+        options = {"kind": "handler", "ttl": 60.0, "without": [left.execution_id]}
+        first = journal.claim(50.0, limit=2, **options)  # type: ignore[arg-type]
+        assert [claimed.record.name for claimed in first] == ["early", "middle"]
+        assert [claimed.record.name for claimed in journal.claim(50.0, limit=9, **options)] == ["late"]  # type: ignore[arg-type]
+        assert journal.claim(50.0, limit=9, **options) == []  # type: ignore[arg-type]
+        journal.append(first[0].record.execution_id, [event()], lease=first[0].lease)
+        with pytest.raises(LeaseHeldError):
+            journal.acquire(first[0].record.execution_id, ttl=60)
+        journal.release(first[0].lease)
+        assert [claimed.record.name for claimed in journal.claim(50.0, limit=9, **options)] == ["early"]  # type: ignore[arg-type]
+
+    def test_a_wait_for_work_ends_when_it_is_told_to(self, journal: Journal) -> None:
+        stop = threading.Event()
+        stop.set()
+        journal.await_due(stop, 600.0)
+        journal.await_due(stop, 600.0)
+        stop.clear()
+        journal.await_due(stop, 0.01)
+
     def test_forgetting_an_operation_leaves_the_others_and_their_numbers(
         self, journal: Journal, execution: str
     ) -> None:

@@ -94,10 +94,10 @@ def transfer(
         StoreError: a store failed. What was copied until then is whole, and the same call goes on from there.
     """
     if os.path.realpath(source.place) == os.path.realpath(target.place):
-        raise ValidationError(f"{source.place} is both the source and the target: name another store")
+        raise ValidationError(f"{source.label} is both the source and the target: name another store")
     if is_sealed(source) and not is_sealed(target) and not in_the_open:
         raise ValidationError(
-            f"the store {source.place} is encrypted and {target.place} is not: what is copied could be read by whoever "
+            f"the store {source.label} is encrypted and {target.label} is not: what is copied could be read by whoever "
             "can read its files; use an encrypted store, or say --in-the-open"
         )
     chosen = _chosen(source, names)
@@ -120,7 +120,7 @@ def _chosen(source: Store, names: Sequence[str] | None) -> list[ExecutionRecord]
     known = {record.name for record in everything}
     for name in names:
         if name not in known:
-            raise ValidationError(f"there is no execution {name!r} in {source.place}")
+            raise ValidationError(f"there is no execution {name!r} in {source.label}")
     below = tuple(f"{name}/" for name in names)
     return [
         record

@@ -15,8 +15,17 @@ import pytest
 
 from durable_nb.abc import Journal
 from durable_nb.exceptions import LeaseHeldError, StoreError, StoreUnreadableError, StoreVersionError
-from durable_nb.journal import FileMarkers, JournalWrapper, MemoryJournal, SqliteJournal
+from durable_nb.journal import (
+    FileMarkers,
+    JournalWrapper,
+    MemoryJournal,
+    PostgresJournal,
+    PostgresServer,
+    SqliteJournal,
+)
+from durable_nb.settings import StoreUrl
 from durable_nb.testing.conformance import JournalTests, event
+from tests.servers.postgres import Cluster
 
 
 def sign(data: bytes) -> bytes:
@@ -39,6 +48,16 @@ class TestSqliteJournal(JournalTests):
         journal = SqliteJournal(tmp_path / "store" / "journal.db", signer=sign)
         yield journal
         journal.close()
+
+
+class TestPostgresJournal(JournalTests):
+    @pytest.fixture
+    def journal(self, postgres: Cluster) -> Iterator[Journal]:
+        server = PostgresServer(StoreUrl(postgres.new_store()))
+        journal = PostgresJournal(server, signer=sign)
+        yield journal
+        journal.close()
+        server.close()
 
 
 class TestJournalWrapper(JournalTests):

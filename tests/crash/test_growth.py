@@ -154,7 +154,7 @@ def test_a_budget_takes_superseded_records_first_then_the_oldest_and_never_an_at
     commit(store, owner, "old", 2.0, os.urandom(300_000))
     commit(store, owner, "edited", 5.0, os.urandom(300_000))
     commit(store, owner, "edited", 6.0, os.urandom(300_000))
-    limit = store_size(store.place) - 250_000
+    limit = store_size(store) - 250_000
     collect(store, Budget(max_bytes=limit))
     assert [each.event.at for each in store.journal.read(owner)] == [1.0, 2.0, 6.0]
     collect(store, Budget(max_bytes=limit - 300_000))
@@ -162,7 +162,7 @@ def test_a_budget_takes_superseded_records_first_then_the_oldest_and_never_an_at
     collect(store, Budget(max_bytes=0))
     assert [each.event.operation_id for each in store.journal.read(owner)] == ["pay"]
     assert check(store).good
-    assert store_size(store.place) < 500_000
+    assert store_size(store) < 500_000
 
 
 def test_only_so_many_runs_of_one_cell_are_kept_and_old_ones_go_by_age(store: Store) -> None:
@@ -214,9 +214,9 @@ def test_the_steps_of_finished_handlers_go_and_their_names_still_give_the_result
     RUNS.clear()
     for number in range(3):
         assert handled(store, f"order-{number}") == f"paid order-{number}"
-    before = store_size(store.place)
+    before = store_size(store)
     found = collect(store, Budget(max_bytes=before - 100_000))
-    assert before - store_size(store.place) > 300_000, "the bytes are given back, not only the records"
+    assert before - store_size(store) > 300_000, "the bytes are given back, not only the records"
     assert found.records >= 1
     assert "large SUCCEEDED" not in kinds_of(store, "order-0"), "the oldest first"
     assert "large SUCCEEDED" in kinds_of(store, "order-2")
@@ -231,7 +231,7 @@ def test_the_steps_of_finished_handlers_go_and_their_names_still_give_the_result
         assert handled(store, f"order-{number}") == f"paid order-{number}"
     assert RUNS == ["order-0", "order-1", "order-2"], "none ran again"
     assert check(store).good
-    assert store_size(store.place) < 200_000
+    assert store_size(store) < 200_000
 
 
 def test_finished_handlers_go_by_age(store: Store) -> None:
@@ -247,7 +247,7 @@ def test_cells_stay_while_finished_handlers_have_something_to_give(store: Store)
     owner = execution(store)
     commit(store, owner, "a", 1.0, os.urandom(300_000))
     handled(store, "order")
-    collect(store, Budget(max_bytes=store_size(store.place) - 100_000))
+    collect(store, Budget(max_bytes=store_size(store) - 100_000))
     assert [each.event.operation_id for each in store.journal.read(owner)] == ["a"], "although it is older"
 
 

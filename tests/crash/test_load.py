@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from durable_nb.maintenance import Budget, check, collect, store_size
-from durable_nb.runtime import Worker, driver_for, open_store
+from durable_nb.runtime import Store, Worker, driver_for, open_store
 from durable_nb.sdk import DurableContext, StepError, durable_execution
 from durable_nb.sdk.config import MapConfig
 from tests.crash import handler_story
@@ -70,14 +70,14 @@ def loaded(event: Any, context: DurableContext) -> Any:
 EXPECTED = sum(x * 10 + part for x in range(ITEMS) for part in range(STEPS))
 
 
-def _sample(place: Path) -> dict[str, int]:
+def _sample(store: Store) -> dict[str, int]:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "pid": os.getpid(),
         "memory": resident,
         "files": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),
-        "store": store_size(place),
+        "store": store_size(store),
     }
 
 
@@ -93,7 +93,7 @@ def _work(folder: str) -> None:
     while worker.start_due():
         worker._join()
         collect(store, Budget(max_bytes=LIMIT))
-        os.write(samples, (json.dumps(_sample(place)) + "\n").encode())
+        os.write(samples, (json.dumps(_sample(store)) + "\n").encode())
     store.close()
 
 

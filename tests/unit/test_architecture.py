@@ -57,6 +57,8 @@ HEAVY = {
     "typer",
     "zmq",
     "sqlite3",
+    "psycopg",
+    "psycopg_pool",
     "cryptography",
     "keyring",
 }

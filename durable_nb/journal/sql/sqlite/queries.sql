@@ -17,6 +17,12 @@ SELECT execution_id, name, kind, created_at, status, due, details FROM execution
 SELECT execution_id, name, kind, created_at, status, due, details FROM executions
 WHERE due IS NOT NULL AND due <= ? ORDER BY due;
 
+-- name: unheld_due
+SELECT e.execution_id, name, kind, created_at, status, due, details FROM executions AS e
+LEFT JOIN leases ON leases.execution_id = e.execution_id
+WHERE due IS NOT NULL AND due <= ? AND kind = ? AND owner IS NULL
+  AND status IN ('STARTED', 'PENDING', 'READY', 'RETRY') ORDER BY due LIMIT ?;
+
 -- name: last_sequence
 SELECT last_sequence FROM executions WHERE execution_id = ?;
 

@@ -1,0 +1,129 @@
+"""Stands between clients and a PostgreSQL server, on a unix socket, and does to connections what networks do.
+
+It counts the messages of the protocol in both directions and cuts every connection at a chosen one: before it is passed
+on, so that the client cannot know whether the server has seen or done anything. `pause` lets nothing through and closes
+nothing, as a network that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Proxy:
+    """Passes on to a server's socket.
+
+    Args:
+        server: the socket of the server.
+    """
+
+    def __init__(self, server: Path) -> None:
+        self._server = server
+        self.folder = Path(tempfile.mkdtemp(prefix="dnb-px-"))
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.folder / ".s.PGSQL.5432"))
+        self._listener.listen(64)
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self.seen = 0
+        """Messages that came through since `cut_at` was called."""
+        self._cut_at: int | None = None
+        self.has_cut = False
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._listener.close()
+        self._flowing.set()
+        self.cut()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cut_at(self, number: int | None) -> None:
+        """Cut all connections instead of passing on the message of this number, counted from 1 and from now; once."""
+        with self._lock:
+            self.seen, self._cut_at, self.has_cut = 0, number, False
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        with self._lock:
+            chosen, self._open = self._open, set()
+        for one in chosen:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def refuse(self) -> None:
+        """Cut all connections and take no new ones."""
+        self._listener.close()
+        (self.folder / ".s.PGSQL.5432").unlink(missing_ok=True)
+        self.cut()
+
+    def pause(self) -> None:
+        """Let nothing through."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Let everything through that has waited."""
+        self._flowing.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            try:
+                server.connect(str(self._server))
+            except OSError:
+                client.close()
+                continue
+            with self._lock:
+                self._open |= {client, server}
+            for source, target, greets in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=(source, target, greets), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, greets: bool) -> None:
+        stream = source.makefile("rb")
+        try:
+            while True:
+                kind = b"" if greets else stream.read(1)
+                greets = False
+                size = stream.read(4)
+                if len(size) < 4:
+                    break
+                body = stream.read(int.from_bytes(size, "big") - 4)
+                self._flowing.wait()
+                if self._is_last():
+                    self.cut()
+                    break
+                target.sendall(kind + size + body)
+        except (OSError, ValueError):
+            pass
+        finally:
+            for one in (source, target):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            with self._lock:
+                self._open -= {source, target}
+            with contextlib.suppress(OSError):
+                stream.close()
+                source.close()
+
+    def _is_last(self) -> bool:
+        with self._lock:
+            self.seen += 1
+            if self._cut_at is None or self.seen < self._cut_at or self.has_cut:
+                return False
+            self.has_cut = True
+            return True
