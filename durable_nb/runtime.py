@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Journal, Markers
+from durable_nb.abc import BlobStore, Executor, Journal, Markers
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import DurableExecutionsError, LeaseHeldError, StoreUnreadableError, ValidationError
 from durable_nb.settings import STORE_DIRECTORY, Settings
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     from durable_nb.journal import Pin
     from durable_nb.sdk._driver import Driver
 
-__all__ = ["Store", "Worker", "default_store", "driver_for", "find_store", "open_store", "shared_store"]
+__all__ = [
+    "Store",
+    "Worker",
+    "default_store",
+    "driver_for",
+    "executor_for",
+    "find_store",
+    "open_store",
+    "shared_store",
+]
 
 
 logger = logging.getLogger(__name__)
@@ -194,6 +204,21 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
     elif not isinstance(store, Store):
         store = shared_store(find_store(Settings(store=os.fspath(store)), Path.cwd()))
     return Driver(store.journal, markers=store.markers, **options)
+
+
+def executor_for(place: Any) -> Executor:
+    """Where the bodies of a batch run: an `Executor`, `dask://host:port`, or a `distributed.Client`.
+
+    Nothing is connected before something is submitted, so a batch that is replayed needs no cluster.
+
+    Raises:
+        ValidationError: it is nothing that bodies can run on.
+    """
+    if isinstance(place, Executor):
+        return place
+    # By name: clusters stand below this module, and are loaded where one is used.
+    made: Executor = importlib.import_module("durable_nb.distributed").executor_for(place)
+    return made
 
 
 class Worker:

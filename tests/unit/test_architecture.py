@@ -33,7 +33,7 @@ ONLY: dict[str, set[str]] = {
     "history": {"abc", "events"},
     "foresight": {"exceptions"},
     "widgets": {"history"},
-    "distributed": {"abc", "runtime"},
+    "distributed": {"abc", "exceptions", "runtime"},
 }
 BESIDE = {
     ("exceptions", "events"),
@@ -58,6 +58,8 @@ HEAVY = {
     "sqlite3",
     "cryptography",
     "keyring",
+    "dask",
+    "distributed",
 }
 
 
