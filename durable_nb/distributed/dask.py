@@ -17,6 +17,7 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections import OrderedDict
@@ -122,13 +123,12 @@ class DaskExecutor(Executor):
 
     def _connect(self, where: str) -> Any:
         try:
-            import distributed
+            distributed = _import_distributed()
         except ImportError as exc:
             raise ExecutorError(self.place, "Dask is not installed: pip install 'durable_nb[dask]'") from exc
         address = f"tcp://{where.removeprefix('dask://')}"
         try:
-            make: Any = distributed.Client  # ships no annotations of its constructor
-            client = make(address, timeout=CONNECT_SECONDS, set_as_default=False, name="durable_nb")
+            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="durable_nb")
         except (OSError, ValueError) as exc:
             raise ExecutorError(self.place, f"no scheduler answers there ({exc}); dask scheduler starts one") from exc
         atexit.register(client.close)
@@ -217,6 +217,34 @@ class DaskExecutor(Executor):
             await client.run(stop, names, on_error="ignore")
         except Exception:  # noqa: BLE001 - the cluster is going away: then what runs there goes with it
             logger.debug("calls on %s could not be stopped", self.place, exc_info=True)
+
+
+def _import_distributed() -> Any:
+    """Dask, imported as by a guest: the handlers and levels that it gives to loggers are taken away again.
+
+    A notebook's cell would else be the one that has set up logging, and such cells run every time.
+    """
+    if "distributed" in sys.modules:
+        return sys.modules["distributed"]
+    before = {logger: _setup_of(logger) for logger in _loggers()}
+    import distributed
+
+    for logger in _loggers():
+        handlers, level, propagate = before.get(logger, ([], logging.NOTSET, True))
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+        if logger.level != level:
+            logger.setLevel(level)
+    return distributed
+
+
+def _loggers() -> list[logging.Logger]:
+    named = logging.root.manager.loggerDict.values()
+    return [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
+
+
+def _setup_of(logger: logging.Logger) -> tuple[list[logging.Handler], int, bool]:
+    return list(logger.handlers), logger.level, logger.propagate
 
 
 class _Lost:

@@ -109,8 +109,16 @@ class Cluster:
         self.workers.remove(worker)
         worker.kill()
 
+    def bury(self) -> int:
+        """Forget the workers that died by themselves; returns how many there were."""
+        dead = [worker for worker in self.workers if worker.process.poll() is not None]
+        for worker in dead:
+            self.kill_worker(worker.pid)
+        return len(dead)
+
     def at_least(self, count: int) -> None:
-        """Replace workers that tests have killed."""
+        """Replace workers that are gone."""
+        self.bury()
         while len(self.workers) < count:
             self.add_worker()
         self.ask.wait_for_workers(count, timeout=START_SECONDS)

@@ -20,11 +20,13 @@ from durable_nb.distributed import dask
 from durable_nb.events import EventKind
 from durable_nb.exceptions import (
     CannotTravelError,
+    ExecutionFailedError,
     ExecutorError,
     RemoteBodyError,
     StepInterruptedError,
     StepTimeoutError,
     ValidationError,
+    WorkerLostError,
 )
 from durable_nb.journal import MemoryJournal
 from durable_nb.sdk import (
@@ -752,6 +754,103 @@ def test_an_interrupt_cancels_what_was_submitted(cluster: Cluster, begun: Path) 
     record = journal.find("interrupted")
     assert record is not None
     assert not record.status.is_terminal
+
+
+def test_a_cancelled_execution_cancels_what_was_submitted(cluster: Cluster, begun: Path) -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        return context.map(list(range(1, 7)), endless(begun), config=MapConfig(executor=cluster.place)).get_results()
+
+    def cancel() -> None:
+        until(lambda: len(list(begun.glob("item*"))) >= 2)
+        handle.cancel()
+
+    handle = handler.start(store=MemoryJournal(), name="cancelled")
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(ExecutionFailedError, match="cancelled"):
+        handle.result()
+    canceller.join()
+    until(lambda: has_nothing_to_do(cluster))
+    works(cluster)
+    assert len(list(begun.glob("item*"))) == 2, "what had not begun never did"
+
+
+def test_a_body_that_kills_its_workers_fails(cluster: Cluster, begun: Path) -> None:
+    """Dask's own limit ends it: that is an error of the step, which the strategy may look at."""
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def body(step: StepContext) -> None:
+            mark(begun, "it")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        context.map(
+            [1], lambda c, x, i, every: c.step(body, "deadly"), config=MapConfig(executor=cluster.place)
+        ).throw_if_error()
+
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.wait(0.1):
+            for _ in range(cluster.bury()):
+                cluster.add_worker()
+
+    replacer = threading.Thread(target=replace)
+    replacer.start()
+    try:
+        with pytest.raises(WorkerLostError, match="the worker that ran 'deadly' on Dask"):
+            handler.run(store=MemoryJournal())
+    finally:
+        stop.set()
+        replacer.join()
+    assert len(marks(begun, "it")) == 4, "one, and the three failures that Dask allows"
+
+
+def test_a_scheduler_that_dies_leaves_the_execution_to_the_next(tmp_path: Path, begun: Path) -> None:
+    journal = MemoryJournal()
+    where = [""]
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def branch(c: DurableContext, x: int, i: int, every: Any) -> Any:
+            def body(step: StepContext) -> int:
+                mark(begun, f"item{x}")
+                while x == 2 and not (begun / "go").exists():
+                    time.sleep(0.01)
+                return x
+
+            return c.step(body, f"item{x}", ONCE if x == 2 else None)
+
+        every = CompletionConfig.all_completed()
+        config = MapConfig(executor=where[0], max_concurrency=1, completion_config=every)
+        result = context.map([0, 1, 2, 3], branch, config=config)
+        return [result.get_results(), [str(error.message) for error in result.get_errors() if error]]
+
+    def kill() -> None:
+        until(lambda: marks(begun, "item2"))
+        first.scheduler.kill()
+
+    first = Cluster(tmp_path, 1)
+    try:
+        where[0] = first.place
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(ExecutorError):
+            handler.run(store=journal, name="outlives")
+        killer.join()
+    finally:
+        first.close()
+    (begun / "go").touch()
+    second = Cluster(tmp_path, 1)
+    try:
+        where[0] = second.place
+        results, errors = handler.run(store=journal, name="outlives")
+    finally:
+        second.close()
+    assert results == [0, 1, 3]
+    assert errors == ["step 'item2': attempt 1 was started and its end is not known"]
+    assert [len(marks(begun, f"item{x}")) for x in range(4)] == [1, 1, 1, 1]
 
 
 def test_no_scheduler_is_no_failure_of_the_execution(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

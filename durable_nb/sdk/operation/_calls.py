@@ -23,7 +23,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from durable_nb.abc import Executor
-from durable_nb.exceptions import BackgroundThreadError, ExecutorError
+from durable_nb.exceptions import BackgroundThreadError, ExecutorError, WorkerLostError
 from durable_nb.sdk._remote_body import Body, send, take
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Calls:
 
         def run() -> Any:
             future = self._submit(frame, lambda: self.executor.submit(call, parts, name=task, once=once))
-            value, error = take(self._answer(frame, future), name, self.executor.place, _logger_of(argument, frame))
+            answer = self._answer(frame, future, name)
+            value, error = take(answer, name, self.executor.place, _logger_of(argument, frame))
             if error is not None:
                 raise error
             return value
@@ -117,14 +118,16 @@ class Calls:
         with self._lock:
             self._open.discard(future)
 
-    def _answer(self, frame: Frame, future: Future[Any]) -> bytes:
+    def _answer(self, frame: Frame, future: Future[Any], name: str) -> bytes:
         try:
             error = future.exception()
         except CancelledError:
             frame.scope.check(frame.identifier.operation_id)
-            _give_up(frame, ExecutorError(self.executor.place, f"the task {frame.identifier.name!r} was cancelled"))
+            _give_up(frame, ExecutorError(self.executor.place, f"the task of {name!r} was cancelled"))
         if isinstance(error, ExecutorError):
             _give_up(frame, error)
+        if isinstance(error, WorkerLostError):
+            raise WorkerLostError(name, self.executor.place, error.why)
         if error is not None:
             raise error
         answer: bytes = future.result()

@@ -208,6 +208,9 @@ class Batch:
     def drive(self) -> None:
         while not self.is_over():
             self.frame.scope.check(self.frame.identifier.operation_id)
+            if self.calls is not None and self.frame.state.cancelled is not None:
+                # Nothing runs here that would come to its next record by itself.
+                raise OrphanedChildException("the execution was cancelled", self.frame.identifier.operation_id)
             self.start_more()
             if not len(self.flight):
                 return
