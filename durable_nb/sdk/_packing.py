@@ -49,6 +49,9 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships n
         if isinstance(obj, types.CodeType):
             # With the name of its file, which cloudpickle leaves out: tracebacks from there are read here.
             return marshal.loads, (marshal.dumps(obj),)
+        if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
+            # cloudpickle would send what the file holds now.
+            raise pickle.PicklingError("an open file stays where it is")
         what = _bound_to_the_execution(obj)
         if what is not None:
             raise RemoteBodyError(what, self._step)
@@ -122,7 +125,7 @@ def _reason(value: Any, error: Exception) -> str:
     told = f"{type(error).__name__}: {error}"
     for name, held in _held(value):
         try:
-            cloudpickle.dumps(held)
+            _Packer(io.BytesIO(), name, lambda _: True).dump(held)
         except Exception:  # noqa: BLE001 - any type may refuse to be pickled, in any way
             return f"{name} ({type(held).__qualname__}) cannot be pickled: {told}; make it inside the body"
     return f"it cannot be pickled: {told}"
