@@ -14,12 +14,21 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ALREADY_BEGUN", "run", "stop"]
+__all__ = ["ALREADY_BEGUN", "Raised", "run", "stop"]
 
 ALREADY_BEGUN = "already begun"
 """The answer of a task whose call another beginning of it has, or may have, made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The answer of a task whose call raised: what Dask itself raises is told apart from it."""
+
+    error: Exception
+
 
 _lock = threading.Lock()
 _threads: dict[str, int] = {}
@@ -29,8 +38,8 @@ class _StoppedError(BaseException):
     """Raised in a call that nobody waits for any more."""
 
 
-def run(call: Callable[..., bytes], name: str, token: str | None, *parts: Any) -> bytes | str:
-    """Make the call, unless its token is taken."""
+def run(call: Callable[..., Any], name: str, token: str | None, *parts: Any) -> Any:
+    """Make the call, unless its token is taken; returns its result, or a word of this module."""
     if token is not None and not _take(token):
         return ALREADY_BEGUN
     try:
@@ -43,7 +52,9 @@ def run(call: Callable[..., bytes], name: str, token: str | None, *parts: Any) -
                 del _threads[name]
                 _raise_in(threading.get_ident(), None)
     except _StoppedError:
-        return b""  # nobody reads it: the task was cancelled
+        return None  # nobody reads it: the task was cancelled
+    except Exception as error:  # noqa: BLE001 - the answer carries it
+        return Raised(error)
 
 
 def stop(names: Collection[str]) -> None:

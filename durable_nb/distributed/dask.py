@@ -22,11 +22,11 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from durable_nb.abc import Buffer, Executor
-from durable_nb.distributed._worker import ALREADY_BEGUN, run, stop
+from durable_nb.distributed._worker import ALREADY_BEGUN, Raised, run, stop
 from durable_nb.exceptions import ExecutorError, ValidationError, WorkerLostError
 
 __all__ = ["DaskExecutor", "disconnect"]
@@ -99,8 +99,7 @@ class DaskExecutor(Executor):
     def shutdown(self) -> None:
         with self._lock:
             calls = list(self._calls)
-        for call in calls:
-            call.exception()
+        wait(calls)
         self._parts.clear()
 
     def _forget(self, future: Future[Any]) -> None:
@@ -132,6 +131,8 @@ class DaskExecutor(Executor):
         except (OSError, ValueError) as exc:
             raise ExecutorError(self.place, f"no scheduler answers there ({exc}); dask scheduler starts one") from exc
         atexit.register(client.close)
+        if not client.scheduler_info()["workers"]:
+            logger.warning("%s has no workers yet: what is submitted waits for one", self.place)
         return client
 
     # --- one call, on the client's loop ----------------------------------------------------------------------------
@@ -170,6 +171,8 @@ class DaskExecutor(Executor):
             answer = (await client.gather([task], errors="skip") or [_LOST])[0]
             if isinstance(answer, str) and answer == ALREADY_BEGUN:
                 raise WorkerLostError(name, self.place, "it had begun, and must not begin twice")
+            if isinstance(answer, Raised):
+                raise answer.error
             return answer
         if task.status != "error":
             return _LOST

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from durable_nb.abc import Executor
 from durable_nb.distributed import dask
 from durable_nb.events import EventKind
 from durable_nb.exceptions import (
@@ -53,6 +54,7 @@ from durable_nb.sdk.retries import RetryStrategyConfig, create_retry_strategy
 from durable_nb.sdk.typed_serdes import TypedSerDes
 from durable_nb.sdk.waits import WaitForConditionConfig, WaitForConditionDecision
 from durable_nb.testing import DurableFunctionTestRunner
+from durable_nb.testing.conformance_executors import ExecutorTests
 from tests.executors import story
 from tests.executors.cluster import ROOT, Cluster
 
@@ -87,6 +89,12 @@ def mark(folder: Path, name: str) -> None:
 def marks(folder: Path, name: str) -> list[int]:
     """The processes that left this word."""
     return [int(path.name.split(".")[1]) for path in folder.glob(f"{name}.*")]
+
+
+class TestDaskExecutor(ExecutorTests):
+    @pytest.fixture
+    def executor(self, cluster: Cluster) -> Executor:
+        return dask.DaskExecutor(cluster.place)
 
 
 # --- The same as here --------------------------------------------------------------------------------------------------

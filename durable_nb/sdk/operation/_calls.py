@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 class Calls:
     """What the branches of a batch have given to an executor, those of batches inside it included."""
 
-    def __init__(self, executor: Executor, label: str, around: Calls | None = None) -> None:
+    def __init__(self, executor: Executor, label: str, around: Calls | None = None, *, owns: bool = False) -> None:
         self.executor = executor
         self.label = label
+        self._owns = owns
         self.sent = 0
         """How many bodies were submitted, ever."""
         self._around = around
@@ -91,6 +92,8 @@ class Calls:
             futures, self._open = self._open, set()
         for future in futures:
             future.cancel()
+        if self._owns:
+            self.executor.shutdown()
 
     def _submit(self, frame: Frame, start: Callable[[], Future[Any]]) -> Future[Any]:
         frame.scope.check(frame.identifier.operation_id)

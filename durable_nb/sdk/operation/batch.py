@@ -174,7 +174,8 @@ class Batch:
         """What runs the bodies of this batch; None runs them here."""
         label = frame.identifier.name or self.options.kind.lower()
         if self.options.executor is not None:
-            return Calls(executor_for(self.options.executor), label, frame.calls)
+            executor = executor_for(self.options.executor)
+            return Calls(executor, label, frame.calls, owns=executor is not self.options.executor)
         return None if frame.calls is None else Calls(frame.calls.executor, label, frame.calls)
 
     def news(self) -> None:
