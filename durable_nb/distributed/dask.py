@@ -57,7 +57,8 @@ class DaskExecutor(Executor):
     """Runs calls on a Dask cluster.
 
     Args:
-        where: `dask://host:port` of the scheduler, or a `distributed.Client`, which stays the caller's.
+        where: `dask://host:port` of the scheduler, `dask://` for the one that Dask's settings name, or a
+            `distributed.Client`, which stays the caller's.
     """
 
     def __init__(self, where: Any) -> None:
@@ -125,7 +126,7 @@ class DaskExecutor(Executor):
             distributed = _import_distributed()
         except ImportError as exc:
             raise ExecutorError(self.place, "Dask is not installed: pip install 'durable_nb[dask]'") from exc
-        address = f"tcp://{where.removeprefix('dask://')}"
+        address = self._address(where)
         try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="durable_nb")
         except (OSError, ValueError) as exc:
@@ -134,6 +135,18 @@ class DaskExecutor(Executor):
         if not client.scheduler_info()["workers"]:
             logger.warning("%s has no workers yet: what is submitted waits for one", self.place)
         return client
+
+    def _address(self, where: str) -> str:
+        """`tcp://host:port`; that of Dask's own settings where only `dask://` is given."""
+        given = where.removeprefix("dask://")
+        if given:
+            return f"tcp://{given}"
+        import dask.config
+
+        address = dask.config.get("scheduler-address", None)
+        if not address:
+            raise ExecutorError(self.place, "it names no scheduler, and neither does DASK_SCHEDULER_ADDRESS")
+        return str(address)
 
     # --- one call, on the client's loop ----------------------------------------------------------------------------
 

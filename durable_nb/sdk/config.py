@@ -43,7 +43,7 @@ def _check_max_concurrency(value: int | None) -> None:
         raise ValidationError(f"max_concurrency must be at least 1, not {value}")
 
 
-_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://\S*")
 
 
 def _check_executor(value: Any) -> None:

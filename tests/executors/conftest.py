@@ -1,4 +1,4 @@
-"""One cluster for all tests of a module."""
+"""One cluster for all tests of this folder: they run one after the other, in one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from tests.executors.cluster import Cluster
 WORKERS = 2
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what uses the cluster in one of the processes that share the tests."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("dask"))
+
+
+@pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     pytest.importorskip("distributed", reason="Dask is not installed (the extra `dask`)")
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), WORKERS)

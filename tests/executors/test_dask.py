@@ -232,6 +232,20 @@ def test_a_client_is_an_executor_too(cluster: Cluster) -> None:
     assert set(handler.run(store=MemoryJournal())) <= {worker.pid for worker in cluster.workers}
 
 
+def test_dask_s_own_settings_can_name_the_scheduler(cluster: Cluster) -> None:
+    import dask as settings
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        return context.map([1], lambda c, x, i, every: os.getpid(), config=MapConfig(executor="dask://")).get_results()
+
+    with pytest.raises(ExecutorError, match="it names no scheduler, and neither does DASK_SCHEDULER_ADDRESS"):
+        handler.run(store=MemoryJournal())
+    with settings.config.set(scheduler_address=cluster.address):
+        assert set(handler.run(store=MemoryJournal())) <= {worker.pid for worker in cluster.workers}
+    dask.disconnect("dask://")
+
+
 def test_bodies_run_in_workers_and_branches_here(cluster: Cluster) -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
