@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -75,6 +76,8 @@ class DaskExecutor(Executor):
         self._lock = threading.Lock()
         self._calls: set[Future[Any]] = set()
         self._parts: OrderedDict[str, Any] = OrderedDict()
+        self._connecting = threading.Lock()
+        self._refused: tuple[float, ExecutorError] | None = None
         self._stopping: list[str] = []
         self._stopper: asyncio.Task[None] | None = None
 
@@ -115,11 +118,29 @@ class DaskExecutor(Executor):
                 raise ExecutorError(self.place, f"its client is {self._where.status}")
             return self._where
         key = (os.getpid(), self._where)
-        with _clients_lock:
-            client = _clients.get(key)
+        with self._connecting:
+            with _clients_lock:
+                client = _clients.get(key)
             if client is None or client.status in ("closed", "closing"):
-                client = _clients[key] = self._connect(self._where)
+                client = self._first_client(key)
         return client
+
+    def _first_client(self, key: tuple[int, str]) -> Any:
+        # All branches of a batch come here at once: one of them waits for a scheduler that does not answer.
+        if self._refused is not None and time.monotonic() < self._refused[0] + CONNECT_SECONDS:
+            raise self._refused[1]
+        try:
+            made = self._connect(key[1])
+        except ExecutorError as error:
+            self._refused = (time.monotonic(), error)
+            raise
+        with _clients_lock:
+            known = _clients.setdefault(key, made)
+            if known is not made and known.status in ("closed", "closing"):
+                known = _clients[key] = made
+        if known is not made:  # another batch was quicker
+            made.close()
+        return known
 
     def _connect(self, where: str) -> Any:
         try:
@@ -153,6 +174,19 @@ class DaskExecutor(Executor):
     async def _perform(
         self, client: Any, call: Callable[..., Any], parts: list[tuple[str, Buffer]], name: str, *, once: bool
     ) -> Any:
+        try:
+            answer = await self._task(client, call, parts, name, once=once)
+        except (ExecutorError, WorkerLostError):
+            raise
+        except Exception as exc:  # whatever Dask raises is about the cluster: what the call raises is an answer
+            raise ExecutorError(self.place, f"{type(exc).__name__}: {exc}") from exc
+        if isinstance(answer, Raised):
+            raise answer.error
+        return answer
+
+    async def _task(
+        self, client: Any, call: Callable[..., Any], parts: list[tuple[str, Buffer]], name: str, *, once: bool
+    ) -> Any:
         token = await _new_token(client) if once else None
         try:
             for _ in range(_SENDINGS):
@@ -184,8 +218,6 @@ class DaskExecutor(Executor):
             answer = (await client.gather([task], errors="skip") or [_LOST])[0]
             if isinstance(answer, str) and answer == ALREADY_BEGUN:
                 raise WorkerLostError(name, self.place, "it had begun, and must not begin twice")
-            if isinstance(answer, Raised):
-                raise answer.error
             return answer
         if task.status != "error":
             return _LOST
@@ -227,12 +259,14 @@ class DaskExecutor(Executor):
 
     async def _stop_all(self, client: Any) -> None:
         """Stop what may still run of the calls that were cancelled in this moment: one message to each worker."""
-        await asyncio.sleep(_GATHER_SECONDS)
-        names, self._stopping, self._stopper = self._stopping, [], None
-        try:
-            await client.run(stop, names, on_error="ignore")
-        except Exception:  # noqa: BLE001 - the cluster is going away: then what runs there goes with it
-            logger.debug("calls on %s could not be stopped", self.place, exc_info=True)
+        while self._stopping:
+            await asyncio.sleep(_GATHER_SECONDS)
+            names, self._stopping = self._stopping, []
+            try:
+                await client.run(stop, names, on_error="ignore")
+            except Exception:  # noqa: BLE001 - the cluster is going away: then what runs there goes with it
+                logger.debug("calls on %s could not be stopped", self.place, exc_info=True)
+        self._stopper = None
 
 
 def _import_distributed() -> Any:

@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder: they run one after the other, in one process."""
+"""One cluster for all tests of this folder: their modules are one group of xdist, so that one process runs them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ import pytest
 from tests.executors.cluster import Cluster
 
 WORKERS = 2
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what uses the cluster in one of the processes that share the tests."""
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("dask"))
 
 
 @pytest.fixture(scope="session")

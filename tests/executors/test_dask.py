@@ -58,6 +58,8 @@ from durable_nb.testing.conformance_executors import ExecutorTests
 from tests.executors import story
 from tests.executors.cluster import ROOT, Cluster
 
+pytestmark = pytest.mark.xdist_group("dask")
+
 QUICK = create_retry_strategy(
     RetryStrategyConfig(max_attempts=3, initial_delay=Duration(1), jitter_strategy=JitterStrategy.NONE)
 )
@@ -877,16 +879,24 @@ def test_a_scheduler_that_dies_leaves_the_execution_to_the_next(tmp_path: Path, 
 
 def test_no_scheduler_is_no_failure_of_the_execution(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.5)
+    tried: list[str] = []
+    connect = dask.DaskExecutor._connect
+
+    def counted(self: dask.DaskExecutor, where: str) -> Any:
+        tried.append(where)
+        return connect(self, where)
+
+    monkeypatch.setattr(dask.DaskExecutor, "_connect", counted)
     where = ["dask://127.0.0.1:1"]
 
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
-        return context.map(
-            [1], lambda c, x, i, every: c.step(lambda _: x), config=MapConfig(executor=where[0])
-        ).get_results()
+        config = MapConfig(executor=where[0])
+        return context.map(list(range(8)), lambda c, x, i, every: c.step(lambda _: x), config=config).get_results()
 
     journal = MemoryJournal()
     with pytest.raises(ExecutorError, match=r"Dask at dask://127.0.0.1:1 cannot be used: no scheduler answers"):
         handler.run(store=journal, name="later")
+    assert len(tried) == 1, "one branch waits for a scheduler that does not answer, and tells the others"
     where[0] = cluster.place
-    assert handler.run(store=journal, name="later") == [1]
+    assert handler.run(store=journal, name="later") == list(range(8))

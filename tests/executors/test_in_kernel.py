@@ -9,7 +9,7 @@ import pytest
 from tests.executors.cluster import Cluster
 from tests.notebook.harness import Bench, Kernel, run_all
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("dask")]
 
 
 def cell(place: str, begun: Path) -> str:

@@ -21,6 +21,8 @@ from durable_nb.sdk.concurrency.models import BatchItemStatus
 from durable_nb.sdk.config import CompletionConfig, MapConfig, StepConfig, StepSemantics
 from tests.executors.cluster import Cluster
 
+pytestmark = pytest.mark.xdist_group("dask")
+
 ITEMS = 12
 ONCE = StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY)
 SEED = os.environ.get("DURABLE_NB_SEED", "1")
