@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from types import EllipsisType
@@ -363,14 +364,35 @@ class Clock(ABC):
 
 
 class Executor(ABC):
-    """Where the branches of `map` and `parallel` run."""
+    """Where calls run: threads of this process, or processes of a cluster.
+
+    The branches of `map` and `parallel` run in threads of the engine's own pool. An executor that a config names gets
+    the bodies of their operations: picklable calls, which share nothing with their caller.
+    """
+
+    place = "this process"
+    """For people."""
 
     @abstractmethod
-    def submit(self, call: Callable[[], Any]) -> Any:
-        """Start `call`; returns a `concurrent.futures.Future`-like object."""
+    def submit(
+        self, call: Callable[..., Any], parts: Sequence[Buffer] = (), *, name: str = "", once: bool = False
+    ) -> Future[Any]:
+        """Start `call(*parts)`; never blocks for its end.
+
+        The future ends with the result or what `call` raised; with `WorkerLostError` when the process that ran it was
+        lost and it is not begun again; with `ExecutorError` when nothing can run it now. Cancelling it keeps a call
+        from beginning, and asks one that has begun to stop.
+
+        Args:
+            call: to be called once or, where the process that ran it was lost, again in another one.
+            parts: large bytes that it needs. Equal parts of several calls travel once to where they are used.
+            name: for people, in whatever shows the work of the executor.
+            once: never begin it a second time, whatever is lost.
+        """
 
     @abstractmethod
-    def shutdown(self) -> None: ...
+    def shutdown(self) -> None:
+        """Wait for what was submitted, and let go of what is held for it."""
 
 
 class Commands(ABC):

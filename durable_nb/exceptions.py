@@ -176,6 +176,28 @@ class StepTimeoutError(DurableExecutionsError):
         return f"{self.name} took longer than its time-out of {self.seconds:g} s"
 
 
+class CannotTravelError(DurableExecutionsError):
+    """Raised when a body, or its result, cannot be sent between this process and a cluster; never retried."""
+
+    def __init__(self, step: str, place: str, why: str) -> None:
+        super().__init__(step, place, why)
+        self.step, self.place, self.why = step, place, why
+
+    def __str__(self) -> str:
+        return f"{self.step!r} cannot run on {self.place}: {self.why}"
+
+
+class WorkerLostError(DurableExecutionsError):
+    """Raised when the process that ran a body was lost, and the body is not begun in another one."""
+
+    def __init__(self, step: str, place: str, why: str) -> None:
+        super().__init__(step, place, why)
+        self.step, self.place, self.why = step, place, why
+
+    def __str__(self) -> str:
+        return f"the worker that ran {self.step!r} on {self.place} was lost: {self.why}"
+
+
 # --- Durable executions (the SDK's tree) --------------------------------------------------------------------------
 
 
@@ -237,6 +259,14 @@ class StepInterruptedError(InvocationError):
     def __init__(self, message: str, step_id: str | None = None) -> None:
         super().__init__(message, TerminationReason.STEP_INTERRUPTED)
         self.step_id = step_id
+
+
+class ExecutorError(InvocationError):
+    """Raised when the executor of a batch cannot run anything now. Nothing is recorded: what was done stays done."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place} cannot be used: {why}; run it again when it can, and only what is not done runs")
+        self.place, self.why = place, why
 
 
 class RetryableSerDesError(InvocationError):
@@ -469,6 +499,17 @@ class NestedOperationError(InvalidStateError, ExecutionError):
             self,
             f"context.{operation} was called inside the step {step or '(unnamed)'!r}: a step is a leaf; "
             "use run_in_child_context to group operations",
+        )
+
+
+class RemoteBodyError(NestedOperationError):
+    """Raised when a body that runs on a cluster uses what is only there where the handler or the cell runs."""
+
+    def __init__(self, what: str, step: str | None) -> None:
+        ExecutionError.__init__(
+            self,
+            f"{what} cannot be used in the body of {step or 'a step'!r}, which runs on a cluster, away from the "
+            "journal: give the body plain values, and ask for durable operations outside of steps",
         )
 
 

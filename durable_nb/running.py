@@ -1,12 +1,13 @@
-"""Which notebook cell runs now: the one fact that the SDK asks of the notebook, kept where asking loads nothing."""
+"""What runs now: which notebook cell, or which body on a cluster. Kept where asking loads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["enter_cell", "running_cell"]
+__all__ = ["enter_cell", "remote_body", "running_cell", "running_remotely"]
 
 _cell: ContextVar[Any] = ContextVar("durable_nb_cell", default=None)
 _cells: list[Any] = []
@@ -34,3 +35,21 @@ def running_cell() -> Any:
     if found is not None:
         return found
     return _cells[-1] if _cells else None
+
+
+_remote: ContextVar[str | None] = ContextVar("durable_nb_remote_body", default=None)
+
+
+@contextmanager
+def running_remotely(name: str) -> Iterator[None]:
+    """Around a body that a worker of a cluster runs, called `name`: there is no journal here."""
+    token = _remote.set(name)
+    try:
+        yield
+    finally:
+        _remote.reset(token)
+
+
+def remote_body() -> str | None:
+    """The name of the body that runs here for another process, or None."""
+    return _remote.get()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import importlib
 import logging
 import os
 import threading
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.abc import BlobStore, Claimed, Journal, Markers, Share
+from durable_nb.abc import BlobStore, Claimed, Executor, Journal, Markers, Share
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import (
     DurableExecutionsError,
@@ -34,6 +35,7 @@ __all__ = [
     "cache_of",
     "default_store",
     "driver_for",
+    "executor_for",
     "find_store",
     "is_store",
     "open_store",
@@ -279,6 +281,21 @@ def driver_for(store: Any = None, **options: Any) -> Driver:
         named = store if isinstance(store, StoreUrl) else find_store(Settings(store=os.fspath(store)), Path.cwd())
         store = shared_store(named)
     return Driver(store.journal, markers=store.markers, **options)
+
+
+def executor_for(place: Any) -> Executor:
+    """Where the bodies of a batch run: an `Executor`, `dask://host:port`, or a `distributed.Client`.
+
+    Nothing is connected before something is submitted, so a batch that is replayed needs no cluster.
+
+    Raises:
+        ValidationError: it is nothing that bodies can run on.
+    """
+    if isinstance(place, Executor):
+        return place
+    # By name: clusters stand below this module, and are loaded where one is used.
+    made: Executor = importlib.import_module("durable_nb.distributed").executor_for(place)
+    return made
 
 
 class Worker:

@@ -6,10 +6,11 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.exceptions import InvalidStateError
-from durable_nb.running import enter_cell, running_cell
+from durable_nb.exceptions import InvalidStateError, RemoteBodyError
+from durable_nb.running import enter_cell, remote_body, running_cell
 
 if TYPE_CHECKING:
+    from durable_nb.abc import Executor
     from durable_nb.sdk._driver import Driver
     from durable_nb.sdk.context import DurableContext
     from durable_nb.sdk.execution import DurableHandler
@@ -26,9 +27,22 @@ class Nested:
 
 def driver_for(store: Any) -> Driver:
     """The driver of a store (None: the default store)."""
+    if store is None and remote_body() is not None:
+        # Its default store would be one of the worker's own, where nobody looks.
+        raise RemoteBodyError("a durable handler without a store of its own", remote_body())
     # By name: a static import would turn the layers upside down.
     driver: Driver = importlib.import_module(_COMPOSITION_ROOT).driver_for(store)
     return driver
+
+
+def executor_for(place: Any) -> Executor:
+    """The executor that a config names: one, or `dask://host:port`, or a `distributed.Client`.
+
+    Raises:
+        ValidationError: it names no kind of executor that is known.
+    """
+    executor: Executor = importlib.import_module(_COMPOSITION_ROOT).executor_for(place)
+    return executor
 
 
 def current_cell_context() -> DurableContext:
@@ -38,6 +52,8 @@ def current_cell_context() -> DurableContext:
         InvalidStateError: no durable cell runs.
     """
     context: DurableContext | None = running_cell()
+    if remote_body() is not None:
+        raise RemoteBodyError("durable_nb.context", remote_body())
     if context is None:
         raise InvalidStateError(
             "there is no durable cell running: `durable_nb.context` is for code in a durable cell; "
@@ -76,4 +92,12 @@ def nested_run(handler: DurableHandler[Any, Any], event: Any, name: str | None) 
     return Nested(run_handler(handler, event, name))
 
 
-__all__ = ["cell_context", "current_cell_context", "driver_for", "enter_cell", "nested_run", "running_cell"]
+__all__ = [
+    "cell_context",
+    "current_cell_context",
+    "driver_for",
+    "enter_cell",
+    "executor_for",
+    "nested_run",
+    "running_cell",
+]

@@ -274,6 +274,31 @@ def raise_recorded(cls: type[DurableOperationError], error: ErrorObject) -> NoRe
     raise build(cls, Failure.of(error))
 
 
+def rebuild(failure: Failure) -> BaseException:
+    """What was raised, as itself and no operation's error; `RuntimeError` that tells of it where its class is gone."""
+    raised = failure.raised
+    original = _resolve(raised["type"], trusted=failure.trusted) if raised else None
+    if raised is not None and original is not None:
+        try:
+            return _filled(original.__new__(original), original, failure)
+        except Exception:  # noqa: BLE001 - a class of user code that cannot be made; what is known is told
+            logger.debug("an error cannot be made again as itself; it is told", exc_info=True)
+    return RuntimeError(f"{raised['type'] if raised else failure.error.type}: {failure.error.message}")
+
+
+def _filled(error: BaseException, original: type[BaseException], failure: Failure) -> BaseException:
+    """`error`, which is new, with the arguments and attributes that were recorded."""
+    assert failure.raised is not None
+    args = tuple(_decode(arg, trusted=failure.trusted) for arg in failure.raised["args"])
+    init = failure.raised.get("init")
+    given = args if init is None else tuple(_decode(arg, trusted=failure.trusted) for arg in init)
+    _fill_c_attributes(error, original, given)
+    error.args = args
+    for key, value in (failure.raised.get("state") or {}).items():
+        setattr(error, key, _decode(value, trusted=failure.trusted))
+    return error
+
+
 def _twin_instance(cls: type[DurableOperationError], failure: Failure) -> DurableOperationError | None:
     original = _resolve(failure.raised["type"], trusted=failure.trusted) if failure.raised else None
     twin = _twin(cls, original) if original is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from durable_nb.abc import Clock, Executor
+from durable_nb.abc import Buffer, Clock, Executor
 
 POLL_SECONDS = 0.2
 """How often a waiting execution looks for what another process has written."""
@@ -154,14 +154,23 @@ class ThreadPool(Executor):
         self._workers: list[_Worker] = []
         self._closed = False
 
-    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+    def submit(
+        self,
+        call: Callable[..., Any],
+        parts: Sequence[Buffer] = (),
+        *,
+        name: str = "",  # noqa: ARG002 - threads are shown by the pool's name
+        once: bool = False,  # noqa: ARG002 - a thread is lost with the process, and nothing begins again here
+    ) -> Future[Any]:
         """Run `call` in a thread, with the caller's context variables."""
         future: Future[Any] = Future()
         context = copy_context()
 
         def task() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
-                result = context.run(call)
+                result = context.run(call, *parts)
             except BaseException as error:  # noqa: BLE001 - the future carries it
                 future.set_exception(error)
             else:

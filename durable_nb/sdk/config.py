@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from durable_nb.exceptions import ValidationError
 
 if TYPE_CHECKING:
+    from durable_nb.abc import Executor
     from durable_nb.sdk.context import DurableContext
     from durable_nb.sdk.retries import RetryDecision
     from durable_nb.sdk.serdes import SerDes
@@ -40,6 +41,19 @@ def _check_sub_type(sub_type: str | None) -> None:
 def _check_max_concurrency(value: int | None) -> None:
     if value is not None and value < 1:
         raise ValidationError(f"max_concurrency must be at least 1, not {value}")
+
+
+_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://\S*")
+
+
+def _check_executor(value: Any) -> None:
+    if isinstance(value, str) and not _PLACE.fullmatch(value):
+        raise ValidationError(f"executor {value!r} is no place: give it as dask://host:port")
+    if value is not None and not isinstance(value, str) and not callable(getattr(value, "submit", None)):
+        raise ValidationError(
+            f"executor must be a place such as dask://host:port, a distributed.Client or an Executor, "
+            f"not {type(value).__name__}"
+        )
 
 
 @dataclass(frozen=True)
@@ -291,9 +305,13 @@ class MapConfig(Generic[T]):
     summary_generator: SummaryGenerator[Any] | None = None
     nesting_type: NestingType = NestingType.NESTED
     item_namer: Callable[[T, int], str] | None = None
+    executor: Executor | str | Any = field(default=None, kw_only=True)
+    """Where the bodies of the branches' operations run: `dask://host:port`, a `distributed.Client`, or an `Executor`;
+    None runs them in this process."""
 
     def __post_init__(self) -> None:
         _check_max_concurrency(self.max_concurrency)
+        _check_executor(self.executor)
 
 
 @dataclass(frozen=True)
@@ -306,9 +324,13 @@ class ParallelConfig:
     item_serdes: SerDes[Any] | None = None
     summary_generator: SummaryGenerator[Any] | None = None
     nesting_type: NestingType = NestingType.NESTED
+    executor: Executor | str | Any = field(default=None, kw_only=True)
+    """Where the bodies of the branches' operations run: `dask://host:port`, a `distributed.Client`, or an `Executor`;
+    None runs them in this process."""
 
     def __post_init__(self) -> None:
         _check_max_concurrency(self.max_concurrency)
+        _check_executor(self.executor)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ from durable_nb.sdk.identifier import OperationIdentifier, OperationIdNamespace
 from durable_nb.sdk.lambda_service import OperationSubType
 from durable_nb.sdk.logger import Logger, LogInfo
 from durable_nb.sdk.operation import callback as callbacks
+from durable_nb.sdk.operation._alone import PASSES
 from durable_nb.sdk.operation._body import run_coroutine
+from durable_nb.sdk.operation._calls import Calls
 from durable_nb.sdk.operation._frame import Frame, refuse_in_body
 from durable_nb.sdk.operation.callback import Callback
 from durable_nb.sdk.operation.child import child, virtual_child
@@ -87,6 +89,7 @@ class DurableContext:
         replay_status: ReplayStatus = ReplayStatus.NEW,
         *,
         scope: Scope | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self.state = state
         self.execution_context = execution_context
@@ -96,6 +99,7 @@ class DurableContext:
         self._namespace = OperationIdNamespace(self._prefix)
         self._replay_status = replay_status
         self._scope = scope or Scope(parent_id, None)
+        self._calls = calls
         self._counter_lock = threading.Lock()
         self._counter = 0
         self._next_id: str | None = None
@@ -136,11 +140,13 @@ class DurableContext:
             operation_id,
             self._replay_status,
             scope=Scope(operation_id, scope),
+            calls=self._calls,
         )
 
     def branch_context(self, branch: Frame, batch: Frame | None) -> DurableContext:
         """The context of a branch; `batch` is given when the branch itself leaves no operation."""
         context = self._child_context(branch.identifier.operation_id, branch.scope)
+        context._calls = branch.calls
         if batch is not None:
             context._parent_id = batch.identifier.operation_id
             context.logger = context.logger.with_log_info(LogInfo(self.state, batch.identifier.operation_id))
@@ -155,6 +161,11 @@ class DurableContext:
         return self._replay_status is ReplayStatus.REPLAY
 
     # --- numbering -------------------------------------------------------------------------------------------------
+
+    @property
+    def asked(self) -> int:
+        """How many operations it was asked for."""
+        return self._counter
 
     def reserve(self) -> str:
         """Take the next number now, for an operation that another thread will ask for."""
@@ -193,7 +204,7 @@ class DurableContext:
         """The frame of the next operation, as a context manager that keeps the replay status right around it."""
         refuse_in_body(self.state, what)
         identifier = OperationIdentifier(self._create_step_id(), sub_type, self._parent_id, name, operation_type=kind)
-        return _Asked(self, Frame(self.state, identifier, self._scope, self.logger))
+        return _Asked(self, Frame(self.state, identifier, self._scope, self.logger, self._calls))
 
     # --- operations ------------------------------------------------------------------------------------------------
 
@@ -359,6 +370,8 @@ def _synchronous(func: Any) -> Any:
         value = func(*args)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
+    inner = func.func if isinstance(func, ParallelBranch) else func
+    setattr(run, PASSES, inner)
     return ParallelBranch(run, func.name) if isinstance(func, ParallelBranch) else run
 
 
@@ -405,6 +418,7 @@ def durable_with_child_context(
         def call(context: DurableContext) -> T:
             return func(context, *args, **kwargs)
 
+        setattr(call, PASSES, func)
         bound: Callable[..., T] = _named(func, call)
         return bound
 
@@ -440,6 +454,7 @@ def durable_parallel_branch(
             def call(context: DurableContext) -> T:
                 return func(context, *args, **kwargs)
 
+            setattr(call, PASSES, func)
             return ParallelBranch(call, name)
 
         return bind

@@ -9,6 +9,7 @@ from durable_nb.exceptions import (
     CallbackExternalError,
     CallbackSubmitterError,
     CallbackTimeoutError,
+    CannotTravelError,
     CheckpointError,
     CheckpointErrorCategory,
     ChildContextError,
@@ -18,6 +19,7 @@ from durable_nb.exceptions import (
     ExecutionConflictError,
     ExecutionError,
     ExecutionFailedError,
+    ExecutorError,
     GetExecutionStateError,
     InvalidStateError,
     InvocationError,
@@ -27,6 +29,7 @@ from durable_nb.exceptions import (
     OrderedLockError,
     OrphanedChildException,
     PluginLoadError,
+    RemoteBodyError,
     RetryableSerDesError,
     SerDesError,
     StepError,
@@ -38,6 +41,7 @@ from durable_nb.exceptions import (
     UnrecoverableError,
     ValidationError,
     WaitForConditionError,
+    WorkerLostError,
 )
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "CallbackExternalError",
     "CallbackSubmitterError",
     "CallbackTimeoutError",
+    "CannotTravelError",
     "CheckpointError",
     "CheckpointErrorCategory",
     "ChildContextError",
@@ -56,6 +61,7 @@ __all__ = [
     "ExecutionConflictError",
     "ExecutionError",
     "ExecutionFailedError",
+    "ExecutorError",
     "GetExecutionStateError",
     "InvalidStateError",
     "InvocationError",
@@ -65,6 +71,7 @@ __all__ = [
     "OrderedLockError",
     "OrphanedChildException",
     "PluginLoadError",
+    "RemoteBodyError",
     "RetryableSerDesError",
     "SerDesError",
     "StepError",
@@ -76,4 +83,5 @@ __all__ = [
     "UnrecoverableError",
     "ValidationError",
     "WaitForConditionError",
+    "WorkerLostError",
 ]

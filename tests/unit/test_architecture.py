@@ -33,7 +33,7 @@ ONLY: dict[str, set[str]] = {
     "history": {"abc", "events"},
     "foresight": {"exceptions"},
     "widgets": {"history"},
-    "distributed": {"abc", "runtime"},
+    "distributed": {"abc", "exceptions", "runtime"},
 }
 BESIDE = {
     ("exceptions", "events"),
@@ -61,6 +61,8 @@ HEAVY = {
     "psycopg_pool",
     "cryptography",
     "keyring",
+    "dask",
+    "distributed",
 }
 
 

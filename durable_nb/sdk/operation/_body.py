@@ -30,9 +30,21 @@ def home_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         _home_loop.reset(token)
 
 
-def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: int, config: StepConfig) -> Any:
-    """Run the body of a step."""
+def prepare_body(
+    frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: int, config: StepConfig, *, once: bool = False
+) -> Callable[[], Any]:
+    """What runs the body of a step when it is called: here, or on the executor of the batch around.
+
+    What cannot travel there is found out now, before anything is recorded.
+
+    Raises:
+        RemoteBodyError: the body holds a context, and is to run on an executor.
+        CannotTravelError: it cannot be sent there.
+    """
     timeout = config.timeout_seconds
+    if frame.calls is not None:
+        sent = frame.calls.prepare(frame, func, argument, attempt, timeout, once=once)
+        return lambda: observed(frame, sent, attempt=attempt)
 
     def body() -> Any:
         value = call_inside_body(frame.state, frame.identifier.name, func, argument)
@@ -42,8 +54,12 @@ def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: 
             frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
         )
 
-    call = body if not timeout else lambda: _with_timeout(body, timeout, _name(frame))
-    return observed(frame, call, attempt=attempt)
+    return lambda: observed(frame, lambda: limited(body, timeout, _name(frame)), attempt=attempt)
+
+
+def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: int, config: StepConfig) -> Any:
+    """Run the body of a step."""
+    return prepare_body(frame, func, argument, attempt, config)()
 
 
 def observed(frame: Frame, call: Callable[[], Any], *, attempt: int | None, replay_children: bool = False) -> Any:
@@ -115,12 +131,14 @@ def _in_thread(call: Callable[[], Any], name: str) -> _Call:
     return _Call(call, name)
 
 
-def _with_timeout(body: Callable[[], Any], timeout: float, name: str) -> Any:
-    """Run the body in a thread and stop waiting after `timeout`.
+def limited(body: Callable[[], Any], timeout: float, name: str) -> Any:
+    """Run the body; with a `timeout` (in seconds, 0 is none) in a thread, which is waited for no longer than that.
 
     Python cannot kill a thread. The error is also raised inside the body at its next instruction, which ends anything
     that is not blocked in C; what the body returns afterwards is dropped.
     """
+    if not timeout:
+        return body()
     call = _in_thread(body, f"durable_nb {name}")
     if not call.over(timeout):
         _raise_in(call.thread)

@@ -21,6 +21,7 @@ from durable_nb.sdk.state import ExecutionState, Scope, Waiting
 
 if TYPE_CHECKING:
     from durable_nb.sdk.logger import Logger
+    from durable_nb.sdk.operation._calls import Calls
 
 _body: ContextVar[tuple[ExecutionState, str | None] | None] = ContextVar("durable_nb_step_body", default=None)
 
@@ -53,6 +54,8 @@ class Frame:
     identifier: OperationIdentifier
     scope: Scope
     logger: Logger
+    calls: Calls | None = None
+    """Where bodies run instead of here: the executor of the batch around."""
 
     # --- the history -----------------------------------------------------------------------------------------------
 

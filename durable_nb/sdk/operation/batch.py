@@ -12,6 +12,9 @@ replays its own operations.
 When the batch is over, branches that still run are orphans: their scope is closed, so their next record raises
 `OrphanedChildException` in their thread. The invocation joins their threads before it ends.
 
+Where the config names an executor, what the branches' operations call runs there (see `_calls`); the branches
+themselves stay here. The end of a batch, whatever ends it, cancels what is still there.
+
 Replay. The batch's record holds the whole result, or (above the payload limit) an envelope with the reason and the
 indexes of the started branches; then results come from the branches' own records, or from running a branch again over
 its children where it has none. Errors keep how to rebuild them beside the payload, under `failures`.
@@ -20,7 +23,9 @@ its children where it has none. Errors keep how to rebuild them beside the paylo
 from __future__ import annotations
 
 import json
+import logging
 import queue
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +37,7 @@ from durable_nb.exceptions import (
     OrphanedChildException,
     SuspendExecution,
 )
+from durable_nb.sdk._engine import executor_for
 from durable_nb.sdk._errors import Failure, capture, is_unrecoverable
 from durable_nb.sdk._local import POLL_SECONDS, Wake
 from durable_nb.sdk._machine import OperationState
@@ -45,6 +51,7 @@ from durable_nb.sdk.config import (
     NestingType,
 )
 from durable_nb.sdk.identifier import OperationIdentifier, OperationIdNamespace
+from durable_nb.sdk.operation._calls import Calls
 from durable_nb.sdk.operation._frame import Frame, failure_of, raise_failure
 from durable_nb.sdk.operation.child import REPLAY_CHILDREN, child, shorten
 from durable_nb.sdk.serdes import SerDes
@@ -52,6 +59,8 @@ from durable_nb.sdk.state import Progress, Scope, suspension, wake_of
 
 if TYPE_CHECKING:
     from durable_nb.sdk.context import DurableContext
+
+logger = logging.getLogger(__name__)
 
 _LOOK_UP_SECONDS = 0.5
 """In a cell, how long a wait for branches may be deaf to an interrupt that arrives without a signal."""
@@ -67,6 +76,8 @@ class Executable:
     index: int
     name: str | None
     func: Callable[[DurableContext], Any]
+    alone: Callable[[], Any] | None = None
+    """The same without a context, where it uses none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +93,8 @@ class BatchOptions:
     item_serdes: SerDes[Any] | None
     summary_generator: Callable[[Any], str] | None
     nesting: NestingType
+    executor: Any = None
+    """Where bodies run; None where those of the batch around run."""
 
 
 @dataclass(slots=True)
@@ -100,6 +113,8 @@ class _Flight:
 
     running: set[int] = field(default_factory=set)
     suspended: dict[int, Wake] = field(default_factory=dict)
+    orphaned: set[int] = field(default_factory=set)
+    """Ended without a result, because the batch was over: no longer in flight."""
 
     def __len__(self) -> int:
         return len(self.running) + len(self.suspended)
@@ -125,6 +140,9 @@ class Batch:
         self.started = 0
         self.decision: CompletionDecision | None = None
         self.outcomes: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
+        self.calls = self.calls_of(frame)
+        self.stayed = 0
+        """Branches that ran to their end and asked for no operation, although there is an executor."""
 
     # --- entry -----------------------------------------------------------------------------------------------------
 
@@ -147,8 +165,18 @@ class Batch:
             raise
         finally:
             self.scope.close()
+            if self.calls is not None:
+                self.calls.cancel()
             self.frame.state.bell.listeners.discard(self.news)
         return self.finish()
+
+    def calls_of(self, frame: Frame) -> Calls | None:
+        """What runs the bodies of this batch; None runs them here."""
+        label = frame.identifier.name or self.options.kind.lower()
+        if self.options.executor is not None:
+            executor = executor_for(self.options.executor)
+            return Calls(executor, label, frame.calls, owns=executor is not self.options.executor)
+        return None if frame.calls is None else Calls(frame.calls.executor, label, frame.calls)
 
     def news(self) -> None:
         """The outside has completed something: look whether a suspended branch waits for it."""
@@ -157,7 +185,7 @@ class Batch:
     def finish(self) -> BatchResult[Any]:
         reason = self.reason()
         self.take_finished()
-        for index in (*self.flight.running, *self.flight.suspended):
+        for index in (*self.flight.running, *self.flight.suspended, *self.flight.orphaned):
             self.items[index] = BatchItem(index, BatchItemStatus.STARTED)
         result = BatchResult([self.items[index] for index in sorted(self.items)], reason)
         encoded, value = self.frame.encode(self.serdes, result)
@@ -167,6 +195,13 @@ class Batch:
             details[FAILURES] = {str(index): failure.to_json() for index, failure in self.failures.items()}
         self.frame.succeed(kept, details=details)
         self.report(over=True)
+        if self.stayed and self.calls is not None and not self.calls.sent:
+            logger.warning(
+                "%s: nothing ran on %s, since its branches used their context and asked for no step; put the work into "
+                "steps, or into a function that leaves its context alone",
+                self.calls.label,
+                self.calls.executor.place,
+            )
         return self.with_failures(value)
 
     # --- the loop --------------------------------------------------------------------------------------------------
@@ -174,6 +209,9 @@ class Batch:
     def drive(self) -> None:
         while not self.is_over():
             self.frame.scope.check(self.frame.identifier.operation_id)
+            if self.calls is not None and self.frame.state.cancelled is not None:
+                # Nothing runs here that would come to its next record by itself.
+                raise OrphanedChildException("the execution was cancelled", self.frame.identifier.operation_id)
             self.start_more()
             if not len(self.flight):
                 return
@@ -286,7 +324,9 @@ class Batch:
             raise outcome.fatal
         if outcome.suspended is not None:
             self.flight.suspended[outcome.index] = outcome.suspended
-        elif not outcome.orphaned:
+        elif outcome.orphaned:
+            self.flight.orphaned.add(outcome.index)
+        else:
             self.settle(outcome)
             self.report()
 
@@ -323,7 +363,7 @@ class Batch:
             executable.name,
             operation_type=OperationType.CONTEXT,
         )
-        return replace(self.frame, identifier=identifier, scope=self.scope)
+        return replace(self.frame, identifier=identifier, scope=self.scope, calls=self.calls)
 
     def branch(self, executable: Executable) -> _Outcome:
         """Run one branch in this thread; what it raises becomes its outcome."""
@@ -346,16 +386,34 @@ class Batch:
 
     def call(self, executable: Executable) -> Any:
         frame = self.branch_frame(executable)
+        func = self.function_of(executable, frame)
         if self.options.nesting is NestingType.FLAT:
             context = self.context.branch_context(frame, self.frame)
-            raw = executable.func(context)
+            raw = func(context)
             return frame.encode(frame.serdes(self.item_serdes), raw)[1]
 
         def make() -> DurableContext:
             return self.context.branch_context(frame, None)
 
         config: ChildConfig[Any] = ChildConfig(serdes=self.item_serdes)
-        return child(frame, executable.func, make, config)
+        return child(frame, func, make, config)
+
+    def function_of(self, executable: Executable, frame: Frame) -> Callable[[DurableContext], Any]:
+        """What the branch calls: its function, or what runs all of it on the executor."""
+        calls, alone = self.calls, executable.alone
+        if calls is None:
+            return executable.func
+        if alone is not None:
+            given = re.fullmatch(r"(map-item|parallel-branch)-\d+", executable.name or "")
+            name = calls.label if given else executable.name
+            return lambda _: calls.prepare(frame, alone, name=name)()
+
+        def stays(context: DurableContext) -> Any:
+            value = executable.func(context)
+            self.stayed += not context.asked
+            return value
+
+        return stays
 
     # --- replay ----------------------------------------------------------------------------------------------------
 

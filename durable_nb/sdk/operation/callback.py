@@ -132,8 +132,10 @@ def wait_for_callback(
     def body(inner: DurableContext) -> Any:
         callback = inner.create_callback(f"{name} create callback id" if name else "create callback id", chosen)
 
+        callback_id = callback.callback_id  # alone: the callback itself belongs to this process
+
         def submit(step_context: StepContext) -> Any:
-            return submitter(callback.callback_id, WaitForCallbackContext(step_context.logger))
+            return submitter(callback_id, WaitForCallbackContext(step_context.logger))
 
         submit_config = StepConfig(chosen.retry_strategy, serdes=chosen.serdes)
         inner.step(submit, f"{name} submitter" if name else "submitter", submit_config)

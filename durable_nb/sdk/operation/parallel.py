@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.sdk.concurrency.models import BatchResult
 from durable_nb.sdk.config import ParallelBranch, ParallelConfig
 from durable_nb.sdk.lambda_service import OperationSubType
+from durable_nb.sdk.operation._alone import uses
 from durable_nb.sdk.operation._frame import Frame
 from durable_nb.sdk.operation.batch import Batch, BatchOptions, Executable
 
@@ -25,7 +27,8 @@ def parallel(
 
     def executable(index: int, func: Callable[[DurableContext], Any]) -> Executable:
         name = func.name if isinstance(func, ParallelBranch) and func.name else f"parallel-branch-{index}"
-        return Executable(index, name, func)
+        body: Callable[..., Any] = func.func if isinstance(func, ParallelBranch) else func
+        return Executable(index, name, func, None if uses(body, 0) else partial(body, None))
 
     options = BatchOptions(
         kind="Parallel",
@@ -36,6 +39,7 @@ def parallel(
         item_serdes=config.item_serdes,
         summary_generator=config.summary_generator,
         nesting=config.nesting_type,
+        executor=config.executor,
     )
     return Batch(context, frame, [executable(index, func) for index, func in enumerate(functions)], options).run()
 

@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 from durable_nb.events import EventKind, Status
 from durable_nb.exceptions import (
     BackgroundThreadError,
+    CannotTravelError,
     SerDesError,
     StepError,
     StepInterruptedError,
     StoreError,
     UntrustedCheckpointError,
+    WorkerLostError,
 )
 from durable_nb.sdk._errors import Failure, build, capture, is_unrecoverable
 from durable_nb.sdk._local import Wake
@@ -30,13 +32,14 @@ from durable_nb.sdk._once import REFUSED, Starts
 from durable_nb.sdk._qualify import qualified_name
 from durable_nb.sdk.config import StepConfig, StepSemantics
 from durable_nb.sdk.logger import LogInfo
-from durable_nb.sdk.operation._body import call_body
+from durable_nb.sdk.operation._body import prepare_body
 from durable_nb.sdk.operation._frame import Frame, failure_of
 from durable_nb.sdk.serdes import SerDes
 from durable_nb.sdk.types import StepContext
 
 T = TypeVar("T")
 
+_NEVER_RETRIED = (SerDesError, UntrustedCheckpointError, CannotTravelError)
 _SERDES_ERROR = qualified_name(SerDesError)
 
 
@@ -85,13 +88,18 @@ class _Step:
         with self.refusing() as starts:
             if starts is not None:
                 starts.interrupted(self.frame.identifier, max(recorded.attempt, 1))
+        self.interrupted(recorded.attempt, recorded.started_at)
+        return None
+
+    def interrupted(self, attempt: int, started: float, cause: Exception | None = None) -> None:
+        """Count an attempt that was started as failed: nobody knows its end."""
         name = self.frame.identifier.name or self.frame.identifier.operation_id
+        told = "" if cause is None else f": {cause}"
         error = StepInterruptedError(
-            f"step {name!r}: attempt {recorded.attempt} was started and its end is not known",
+            f"step {name!r}: attempt {attempt} was started and its end is not known{told}",
             self.frame.identifier.operation_id,
         )
-        self.failed(error, max(recorded.attempt, 1), recorded.started_at)
-        return None
+        self.failed(error, max(attempt, 1), started)
 
     def attempt(self, attempt: int) -> tuple[bool, Any]:
         """Run the body. True and the value when the step is done, False when another attempt follows."""
@@ -100,14 +108,24 @@ class _Step:
         if attempt > 1:
             frame.tell_wait(over=True)
         started = frame.state.clock.now()
+        given = StepContext(_logger(frame, attempt), attempt)
+        try:
+            body = prepare_body(frame, self.func, given, attempt, self.config, once=self.at_most_once)
+        except CannotTravelError as error:
+            self.failed(error, attempt, started)
+            return False, None
         if self.at_most_once:
             self.begin_once(attempt)
         elif not frame.state.recorder.elides_starts:
             frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
         try:
-            value = call_body(frame, self.func, StepContext(_logger(frame, attempt), attempt), attempt, self.config)
+            value = body()
             encoded, value = frame.encode(self.serdes, value, attempt)
         except Exception as error:
+            if self.at_most_once and isinstance(error, WorkerLostError):
+                # What a restart would find: a start without an end.
+                self.interrupted(attempt, started, error)
+                return False, None
             if is_unrecoverable(error):
                 # Not this step's failure. The attempt has begun, and has no end.
                 if not self.at_most_once and frame.state.recorder.elides_starts:
@@ -159,7 +177,7 @@ class _Step:
 
     def delay(self, error: Exception, attempt: int) -> int | None:
         """Seconds until the next attempt; None when there is none."""
-        if isinstance(error, (SerDesError, UntrustedCheckpointError)) or self.config.retry_strategy is None:
+        if isinstance(error, _NEVER_RETRIED) or self.config.retry_strategy is None:
             return None
         decision = self.config.retry_strategy(error, attempt)
         return max(1, decision.delay_seconds) if decision.should_retry else None

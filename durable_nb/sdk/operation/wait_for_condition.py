@@ -7,6 +7,7 @@ process and starts again where it was.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from durable_nb.events import EventKind, Status
@@ -76,7 +77,7 @@ class _Poll:
             before = self.state_before(recorded)
             info = LogInfo.from_operation_identifier(frame.state, frame.identifier, attempt)
             context = WaitForConditionCheckContext(frame.logger.with_log_info(info), attempt)
-            value = call_body(frame, lambda given: self.check(before, given), context, attempt, _BODY)
+            value = call_body(frame, partial(self.check, before), context, attempt, _BODY)
             encoded, value = frame.encode(self.serdes, value, attempt)
             decision = self.config.wait_strategy(value, attempt)
         except Exception as error:
