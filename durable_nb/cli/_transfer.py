@@ -72,13 +72,11 @@ class Stores:
 
 
 def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Path:
-    """The local store; `pull` makes it where a kernel of the notebook would."""
+    """The local store; for `pull` the one that a kernel of the notebook will open, whether or not there is one."""
     subject = next((name for name in names if name.endswith(".ipynb")), None)
-    place = place_of(option, subject)
     if pull and subject is not None and option is None and Settings.from_environment().store is None:
-        beside = Path(subject).absolute().parent / STORE_DIRECTORY
-        return place if place.is_dir() else beside
-    return place
+        return Path(subject).absolute().parent / STORE_DIRECTORY
+    return place_of(option, subject)
 
 
 def _key_of(target: Path, key: str | None, source: Path, in_the_open: bool) -> str | None:

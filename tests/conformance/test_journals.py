@@ -160,6 +160,16 @@ def test_a_forked_child_does_not_write(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_the_markers_of_an_execution_are_listed_and_torn_ones_are_not(tmp_path: Path) -> None:
+    markers = FileMarkers(tmp_path / "started")
+    assert list(markers.of("nb")) == []
+    for execution, name in (("nb", "pay"), ("nb", "send"), ("other", "pay")):
+        assert markers.claim(execution, name, {"at": 1.0})
+    (tmp_path / "started" / "torn.json").write_text("{")
+    found = sorted(markers.of("nb"), key=lambda facts: str(facts["name"]))
+    assert found == [{"execution": "nb", "name": name, "at": 1.0} for name in ("pay", "send")]
+
+
 def test_a_marker_is_claimed_once_and_survives_a_torn_write(tmp_path: Path) -> None:
     markers = FileMarkers(tmp_path / "started")
     assert markers.read("nb", "pay") is None
