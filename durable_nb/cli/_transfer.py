@@ -43,11 +43,14 @@ class Stores:
         local: `--store`.
         other: folder or URL.
         names: executions as the user names them.
+        subject: what the copy of the one execution is called, when it gets another name.
         pull: whether the local store is the target.
     """
 
-    def __init__(self, local: str | None, other: str, names: Sequence[str], *, pull: bool) -> None:
-        self.here = _local_place(local, names, pull=pull)
+    def __init__(
+        self, local: str | None, other: str, names: Sequence[str], *, subject: str | None = None, pull: bool
+    ) -> None:
+        self.here = _local_place(local, [subject] if subject else names, pull=pull)
         self.there = find_store(Settings(store=other), Path.cwd())
         self.pull = pull
         self.names = names
@@ -95,6 +98,8 @@ def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool
     with stores.opened(in_the_open=in_the_open, create=not dry_run) as (source, target):
         local = target if stores.pull else source
         names = [_name(source, local, name) for name in stores.names] or None
+        if rename is not None and stores.pull:
+            rename = _inside(rename, local)
         with _progress(quiet=json_output) as tell:
             try:
                 done = transfer(
@@ -118,16 +123,22 @@ def _name(source: Store, local: Store, text: str) -> str:
     if journal.find(text) is not None:
         return text
     if text.endswith(".ipynb"):
-        path = os.path.abspath(text)  # noqa: PTH100 - `Path` has no word for it that leaves links alone
-        name = os.path.relpath(path, local.project)
+        name = _inside(text, local)
         if journal.find(name) is not None:
             return name
+        path = os.path.abspath(text)  # noqa: PTH100 - leaves links alone
         for record in journal.executions():
             if record.details.get("path") == path:
                 return record.name
     names = [record.name for record in journal.executions() if record.details]
     known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     raise Complaint(f"there is no execution {text!r} in {source.place} ({known or 'it is empty'})")
+
+
+def _inside(text: str, local: Store) -> str:
+    """What a kernel calls the notebook at this path: its path in the project of the local store."""
+    name = os.path.relpath(os.path.abspath(text), local.project)  # noqa: PTH100 - leaves links alone
+    return text if not text.endswith(".ipynb") or name.startswith(os.pardir) else name
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

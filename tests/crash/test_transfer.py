@@ -243,6 +243,10 @@ def test_another_notebook_of_the_same_name_is_refused_and_can_have_another_name(
         copied = b.journal.find("theirs.ipynb")
         assert copied is not None
         assert copied.details["markers"] == NAME, "so that its at-most-once steps are found again"
+    assert main(["pull", "b", "theirs.ipynb", "--as", "here/mine.ipynb"]) == 0
+    with opened("here/.durable") as here:
+        found = [(record.name, record.details["markers"]) for record in here.journal.executions()]
+        assert found == [("mine.ipynb", NAME)], "where and as a kernel of that notebook looks for it"
     with pytest.raises(ValidationError, match="both the source and the target"), opened("a") as a:
         transfer(a, a)
 
