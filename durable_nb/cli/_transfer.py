@@ -62,7 +62,8 @@ class Stores:
         settings = Settings.from_environment()
         # Reading an open store is no writing to it, whatever key is set for others.
         reading = settings if is_encrypted(source) else replace(settings, encryption_key=None)
-        writing = replace(settings, encryption_key=_key_of(target, settings.encryption_key, source, in_the_open))
+        key = _key_of(target, settings.encryption_key, is_encrypted(source), in_the_open)
+        writing = replace(settings, encryption_key=key)
         first = open_store(source, settings=reading, create=False)
         try:
             second = open_store(target, settings=writing, create=create)
@@ -82,15 +83,14 @@ def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Pat
     return place_of(option, subject)
 
 
-def _key_of(target: Path, key: str | None, source: Path, in_the_open: bool) -> str | None:
+def _key_of(target: Path, key: str | None, from_sealed: bool, in_the_open: bool) -> str | None:
     """What the target is opened or made with; a mix that is refused is refused by who knows the words for it."""
     if is_encrypted(target):
         return key
-    if in_the_open or (is_encrypted(source) and (target / "journal.db").exists()):
+    if in_the_open or (from_sealed and (target / "journal.db").exists()):
         return None
-    if is_encrypted(source):
-        return key or KEYRING  # the source opens without the variable: a new target does so too
-    return key
+    # A source that opens without the variable has its key in the keyring: a new target does so too.
+    return key or KEYRING if from_sealed else key
 
 
 def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool, json_output: bool) -> int:
