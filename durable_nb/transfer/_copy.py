@@ -199,6 +199,9 @@ class _Copy:
         if starts.new and not self._dry_run:
             self._record_there()  # so that they are found from there: another copy asks the executions
             began.update(each for each, facts in starts.new.items() if not markers.claim(name, each, facts))
+        if not self._dry_run:
+            for each, facts in starts.torn.items():
+                markers.claim(name, each, facts)
         self._began = began
 
     def _marker_name(self) -> str:

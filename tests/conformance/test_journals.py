@@ -184,5 +184,9 @@ def test_a_marker_is_claimed_once_and_survives_a_torn_write(tmp_path: Path) -> N
         path.chmod(0o600)
         path.write_text("{")
     assert markers.read("nb", "pay") is not None
+    assert "pay" not in [facts["name"] for facts in markers.of("nb")]
+    assert not markers.claim("nb", "pay", {"at": 4.0}), "a torn one exists"
+    assert markers.read("nb", "pay") == {"execution": "nb", "name": "pay", "at": 4.0}, "and is whole from now on"
+    assert [path.suffix for path in (tmp_path / "started").iterdir()] == [".json"] * 3
     markers.clear("nb", "pay")
     assert markers.claim("nb", "pay", {"at": 3.0})

@@ -544,6 +544,24 @@ def test_a_start_whose_marker_cannot_be_read_is_known_from_its_row() -> None:
         assert once(b)[0].judge("pay", lambda record: None).answer == "interrupted"
 
 
+def test_a_marker_that_a_killed_copy_tore_is_made_whole_and_travels_on() -> None:
+    with opened("a", "b", "c") as (a, b, c):
+        a.journal.create(NAME, kind="notebook", at=1.0, details={})
+        once(a)[0].start("pay", rounds=0, attempt=1, label="pay", lease=None, details={"at_most_once": True})
+        transfer(a, b)
+        for path in Path("b/started").iterdir():
+            path.chmod(0o600)
+            path.write_text("")
+        transfer(a, b)
+        transfer(b, c)
+        assert once(c)[0].judge("pay", lambda record: None).answer == "interrupted"
+        once(a)[1].write([cell(once(a)[0].operation("pay"), at=time.time(), name="pay")], lease=None)
+        transfer(a, b)
+        transfer(b, c)
+        for store in (b, c):
+            assert once(store)[0].judge("pay", lambda record: None).answer == "replay"
+
+
 def test_a_step_that_both_sides_began_stays_a_question_where_it_is_one() -> None:
     with opened("a", "b") as (a, b):
         fill(a)
