@@ -322,7 +322,10 @@ class Markers(ABC):
 
     @abstractmethod
     def claim(self, execution: str, name: str, facts: Mapping[str, Any]) -> bool:
-        """Create the marker exclusively and durably. False when it exists: the body must not start."""
+        """Create the marker exclusively and durably. False when it exists: the body must not start.
+
+        One that a crash tore exists, and is completed with these facts.
+        """
 
     @abstractmethod
     def read(self, execution: str, name: str) -> Mapping[str, Any] | None: ...

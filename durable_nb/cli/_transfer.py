@@ -43,11 +43,14 @@ class Stores:
         local: `--store`.
         other: folder or URL.
         names: executions as the user names them.
+        subject: what the copy of the one execution is called, when it gets another name.
         pull: whether the local store is the target.
     """
 
-    def __init__(self, local: str | None, other: str, names: Sequence[str], *, pull: bool) -> None:
-        self.here = _local_place(local, names, pull=pull)
+    def __init__(
+        self, local: str | None, other: str, names: Sequence[str], *, subject: str | None = None, pull: bool
+    ) -> None:
+        self.here = _local_place(local, [subject] if subject else names, pull=pull)
         self.there = find_store(Settings(store=other), Path.cwd())
         self.pull = pull
         self.names = names
@@ -59,7 +62,8 @@ class Stores:
         settings = Settings.from_environment()
         # Reading an open store is no writing to it, whatever key is set for others.
         reading = settings if _is_sealed(source) else replace(settings, encryption_key=None)
-        writing = replace(settings, encryption_key=_key_of(target, settings.encryption_key, source, in_the_open))
+        key = _key_of(target, settings.encryption_key, _is_sealed(source), in_the_open)
+        writing = replace(settings, encryption_key=key)
         first = open_store(source, settings=reading, create=False)
         try:
             second = open_store(target, settings=writing, create=create)
@@ -72,30 +76,27 @@ class Stores:
 
 
 def _local_place(option: str | None, names: Sequence[str], *, pull: bool) -> Path | StoreUrl:
-    """The local store; `pull` makes it where a kernel of the notebook would."""
+    """The local store; for `pull` the one that a kernel of the notebook will open, whether or not there is one."""
     subject = next((name for name in names if name.endswith(".ipynb")), None)
-    place = place_of(option, subject)
-    is_missing = isinstance(place, Path) and not place.is_dir()
-    if pull and is_missing and subject is not None and option is None and Settings.from_environment().store is None:
+    if pull and subject is not None and option is None and Settings.from_environment().store is None:
         return Path(subject).absolute().parent / STORE_DIRECTORY
-    return place
+    return place_of(option, subject)
 
 
 def _is_sealed(place: Path | StoreUrl) -> bool:
     return isinstance(place, Path) and is_encrypted(place)  # stores on a server never are
 
 
-def _key_of(target: Path | StoreUrl, key: str | None, source: Path | StoreUrl, in_the_open: bool) -> str | None:
+def _key_of(target: Path | StoreUrl, key: str | None, from_sealed: bool, in_the_open: bool) -> str | None:
     """What the target is opened or made with; a mix that is refused is refused by who knows the words for it."""
     if isinstance(target, StoreUrl):
         return None
     if is_encrypted(target):
         return key
-    if in_the_open or (_is_sealed(source) and (target / "journal.db").exists()):
+    if in_the_open or (from_sealed and (target / "journal.db").exists()):
         return None
-    if _is_sealed(source):
-        return key or KEYRING  # the source opens without the variable: a new target does so too
-    return key
+    # A source that opens without the variable has its key in the keyring: a new target does so too.
+    return key or KEYRING if from_sealed else key
 
 
 def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool, json_output: bool) -> int:
@@ -103,6 +104,8 @@ def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool
     with stores.opened(in_the_open=in_the_open, create=not dry_run) as (source, target):
         local = target if stores.pull else source
         names = [_name(source, local, name) for name in stores.names] or None
+        if rename is not None and stores.pull:
+            rename = _inside(rename, local)
         with _progress(quiet=json_output) as tell:
             try:
                 done = transfer(
@@ -126,16 +129,22 @@ def _name(source: Store, local: Store, text: str) -> str:
     if journal.find(text) is not None:
         return text
     if text.endswith(".ipynb"):
-        path = os.path.abspath(text)  # noqa: PTH100 - `Path` has no word for it that leaves links alone
-        name = os.path.relpath(path, local.place.parent if local.url is None else None)
+        name = _inside(text, local)
         if journal.find(name) is not None:
             return name
+        path = os.path.abspath(text)  # noqa: PTH100 - leaves links alone
         for record in journal.executions():
             if record.details.get("path") == path:
                 return record.name
     names = [record.name for record in journal.executions() if record.details]
     known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     raise Complaint(f"there is no execution {text!r} in {source.label} ({known or 'it is empty'})")
+
+
+def _inside(text: str, local: Store) -> str:
+    """What a kernel calls the notebook at this path: its path in the project of the local store."""
+    name = os.path.relpath(os.path.abspath(text), local.place.parent if local.url is None else None)  # noqa: PTH100 - leaves links alone
+    return text if not text.endswith(".ipynb") or name.startswith(os.pardir) else name
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

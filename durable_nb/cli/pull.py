@@ -30,5 +30,5 @@ def pull(
     """
     from durable_nb.cli._transfer import Stores, copy
 
-    stores = Stores(store, other, executions or [], pull=True)
+    stores = Stores(store, other, executions or [], subject=rename, pull=True)
     return copy(stores, rename=rename, in_the_open=in_the_open, dry_run=dry_run, json_output=json_output)

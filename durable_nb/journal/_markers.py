@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,22 @@ class FileMarkers(Markers):
         data = json.dumps({"execution": execution, "name": name, **facts}).encode()
         path = self._path(execution, name)
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NOFOLLOW, 0o400)
+            # From here on the marker exists, whatever fails: the step then asks, and never runs twice.
+            _write(path, data)
         except FileExistsError:
+            self._complete(path, data)
             return False
-        # From here on the marker exists, whatever fails: the step then asks, and never runs twice.
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
         self._sync_folder()
         return True
+
+    def _complete(self, path: Path, data: bytes) -> None:
+        """Let a marker that a crash tore say something: it has no name, so that nobody who lists them would find it."""
+        if _facts(path) != {} or path.is_symlink():
+            return
+        temporary = path.with_name(f"{path.stem}-{os.getpid()}-{secrets.token_hex(4)}")
+        _write(temporary, data)
+        os.rename(temporary, path)
+        self._sync_folder()
 
     def _make_folder(self) -> None:
         with contextlib.suppress(FileExistsError):
@@ -94,6 +98,18 @@ class FileMarkers(Markers):
             finally:
                 os.close(handle)
         self._folder_is_kept = True
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Make a file and have its bytes on disk."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NOFOLLOW, 0o400)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _facts(path: Path) -> dict[str, Any] | None:

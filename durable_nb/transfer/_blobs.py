@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from durable_nb.events import Event
@@ -35,11 +35,14 @@ class Carrier:
     Args:
         source: store.
         target: store.
-        on_bytes: told how many bytes each blob had that was written.
     """
 
-    def __init__(self, source: Store, target: Store, on_bytes: Callable[[int], None]) -> None:
-        self._source, self._target, self._on_bytes = source, target, on_bytes
+    def __init__(self, source: Store, target: Store) -> None:
+        self._source, self._target = source, target
+        self.blobs = 0
+        """How many were written."""
+        self.nbytes = 0
+        """Bytes in them."""
         self._known = source.journal.blob_refs()
         self._open = not is_sealed(source) and not is_sealed(target)
         self._carried: dict[str, str] = {}
@@ -67,7 +70,8 @@ class Carrier:
 
     def mend(self, event: Event) -> None:
         """Bring what the target has a row of and lost the blobs of. Where names are translated this is not known."""
-        if self._open and any(not self._target.blobs.has(address) for address in self._named(event)):
+        blobs = self._target.blobs
+        if self._open and not all(blobs.vouches(address, -1) or blobs.has(address) for address in self._named(event)):
             self.carry(event)
 
     def _named(self, event: Event) -> list[str]:
@@ -113,7 +117,8 @@ class Carrier:
         if address in self._source.blobs.settle() or (self._open and made != address):
             raise DamagedBlobError(address)
         if self._open or self._target.blobs.written != before:  # else a sealed one was in place already
-            self._on_bytes(view.nbytes)
+            self.blobs += 1
+            self.nbytes += view.nbytes
         return made
 
 

@@ -104,9 +104,10 @@ def transfer(
     if rename is not None and ([record.kind for record in chosen] != ["notebook"] or names is None):
         raise ValidationError("a copy gets another name only when one notebook is named")
     done = Transferred()
+    carrier = Carrier(source, target)
     for record in chosen:
         copied = Copied(rename or record.name, record.kind)
-        copy = _Copy(source, target, record, copied, dry_run=dry_run, on_progress=on_progress)
+        copy = _Copy(source, target, record, copied, carrier, dry_run=dry_run, on_progress=on_progress)
         copy.run()
         if copied.records or copied.markers or copied.left or copied.present:
             done.executions.append(copied)
@@ -138,12 +139,13 @@ class _Copy:
         target: Store,
         record: ExecutionRecord,
         copied: Copied,
+        carrier: Carrier,
         *,
         dry_run: bool,
         on_progress: Callable[[Copied], None],
     ) -> None:
         self._source, self._target, self._record, self._copied = source, target, record, copied
-        self._dry_run, self._on_progress = dry_run, on_progress
+        self._carrier, self._dry_run, self._on_progress = carrier, dry_run, on_progress
         self._theirs = target.journal.find(copied.name)
         self._mine = Side(source.journal, record.execution_id)
         self._there = Side(target.journal, None if self._theirs is None else self._theirs.execution_id)
@@ -197,6 +199,9 @@ class _Copy:
         if starts.new and not self._dry_run:
             self._record_there()  # so that they are found from there: another copy asks the executions
             began.update(each for each, facts in starts.new.items() if not markers.claim(name, each, facts))
+        if not self._dry_run:
+            for each, facts in starts.torn.items():
+                markers.claim(name, each, facts)
         self._began = began
 
     def _marker_name(self) -> str:
@@ -224,19 +229,19 @@ class _Copy:
         self._copied.present = missing.present
         if self._dry_run:
             self._count(item for group in missing.groups for item in group)
-        elif missing.groups or self._mine.items:
-            with self._free():
-                pass  # a kernel at work is told before anything large is carried
-            carrier = Carrier(self._source, self._target, self._wrote)
+        else:
+            if missing.groups:
+                with self._free():
+                    pass  # a kernel at work is told before anything large is carried
             while missing.groups:
-                groups = self._carry(carrier, missing.groups)
+                groups = self._carry(missing.groups)
                 if groups:
                     self._write(groups)
                 missing = self._missing()
-            self._mend(carrier)
+            self._mend()
         self._copied.left += missing.left
 
-    def _carry(self, carrier: Carrier, groups: Sequence[list[Item]]) -> list[list[Item]]:
+    def _carry(self, groups: Sequence[list[Item]]) -> list[list[Item]]:
         """Bring the blobs of the next groups; none when a group turns out not to be whole."""
         ready: list[list[Item]] = []
         start = self._copied.nbytes
@@ -245,11 +250,11 @@ class _Copy:
                 if item.sequence in self._carried:
                     continue
                 try:
-                    self._carried[item.sequence] = carrier.carry(item.event)
+                    with self._counted():
+                        self._carried[item.sequence] = self._carrier.carry(item.event)
                 except (DamagedBlobError, MissingBlobError):
                     self._damaged.add(item.sequence)
                     return []
-                self._on_progress(self._copied)
             ready.append(group)
             if sum(map(len, ready)) >= _CHUNK_EVENTS or self._copied.nbytes - start >= _CHUNK_BYTES:
                 break
@@ -309,13 +314,13 @@ class _Copy:
             self._target.journal.update(record.execution_id, details=details, lease=lease)
             self._theirs = replace(record, details=details)
 
-    def _mend(self, carrier: Carrier) -> None:
+    def _mend(self) -> None:
         """Bring the blobs of rows that are in the target and whose blobs are not."""
         there = {item.identity for item in self._there.items if item.trusted}
         for item in self._mine.items:
             if item.trusted and item.identity in there:
-                with contextlib.suppress(DamagedBlobError, MissingBlobError):  # of neither side then
-                    carrier.mend(item.event)
+                with self._counted(), contextlib.suppress(DamagedBlobError, MissingBlobError):  # of neither side then
+                    self._carrier.mend(item.event)
 
     # --- leases and counts -----------------------------------------------------------------------------------------
 
@@ -330,9 +335,12 @@ class _Copy:
     def _free(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._theirs is None else self._owned(self._theirs.execution_id)
 
-    def _wrote(self, nbytes: int) -> None:
-        self._copied.blobs += 1
-        self._copied.nbytes += nbytes
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        blobs, nbytes = self._carrier.blobs, self._carrier.nbytes
+        yield
+        self._copied.blobs += self._carrier.blobs - blobs
+        self._copied.nbytes += self._carrier.nbytes - nbytes
         self._on_progress(self._copied)
 
     def _count(self, items: Iterable[Item]) -> None:

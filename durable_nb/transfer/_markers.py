@@ -24,6 +24,8 @@ class Starts:
 
     new: Mapping[str, Mapping[str, Any]]
     """Markers that it lacks: name and facts."""
+    torn: Mapping[str, Mapping[str, Any]]
+    """Those that it has and a kill has torn: no body followed such a claim, and it is to be completed."""
     own: frozenset[str]
     """Names of those that it has from a start of its own."""
 
@@ -40,14 +42,17 @@ def starts_to_copy(
         target_name: and in the target.
         items: the execution's events in the source; a start among them is a witness too.
     """
-    new, own = {}, set()
+    new, torn, own = {}, {}, set()
     for name, facts in _told(source, source_name, items):
+        kept = {key: value for key, value in facts.items() if key not in ("execution", "name")}
         there = target.read(target_name, name)
         if there is None:
-            new[name] = {key: value for key, value in facts.items() if key not in ("execution", "name")}
-        elif there.get("at") != facts.get("at"):
+            new[name] = kept
+        elif "at" not in there:
+            torn[name] = kept
+        elif there["at"] != facts.get("at"):
             own.add(name)
-    return Starts(new, frozenset(own))
+    return Starts(new, torn, frozenset(own))
 
 
 def _told(source: Markers, execution: str, items: Iterable[Item]) -> Iterator[tuple[str, Mapping[str, Any]]]:

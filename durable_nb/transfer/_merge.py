@@ -140,6 +140,8 @@ class Missing:
     left: list[Left] = field(default_factory=list)
     present: int = 0
     """Events that are there already."""
+    apart: int = 0
+    """Cells whose steps ran on both sides."""
 
 
 _ENDS = frozenset({EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELLED, EventKind.TIMED_OUT, EventKind.STOPPED})
@@ -185,6 +187,9 @@ def missing_of_notebook(
             chosen += _cell(items, there, damaged, found, name)
         elif once:
             chosen += _once(items, there, damaged, began, found, name)
+    if found.apart:
+        cells = "one cell" if found.apart == 1 else f"{found.apart} cells"
+        found.left.append(Left(name, f"has steps inside {cells} that ran on both sides: each keeps its own", False))
     chosen.sort(key=lambda item: item.sequence)
     found.groups = list(_grouped(chosen, at_most_once))
     return found
@@ -286,7 +291,7 @@ def _steps(
     story = _closed(_whole(items, damaged), held)
     rest = _rest(story, theirs) if all(item.trusted for item in theirs) else None
     if rest is None:
-        found.left.append(Left(f"{name}: steps from {items[0].label}", "ran on both sides: each keeps its own", False))
+        found.apart += 1
     return rest or ()
 
 

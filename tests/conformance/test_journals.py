@@ -179,6 +179,16 @@ def test_a_forked_child_does_not_write(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_the_markers_of_an_execution_are_listed_and_torn_ones_are_not(tmp_path: Path) -> None:
+    markers = FileMarkers(tmp_path / "started")
+    assert list(markers.of("nb")) == []
+    for execution, name in (("nb", "pay"), ("nb", "send"), ("other", "pay")):
+        assert markers.claim(execution, name, {"at": 1.0})
+    (tmp_path / "started" / "torn.json").write_text("{")
+    found = sorted(markers.of("nb"), key=lambda facts: str(facts["name"]))
+    assert found == [{"execution": "nb", "name": name, "at": 1.0} for name in ("pay", "send")]
+
+
 def test_a_marker_is_claimed_once_and_survives_a_torn_write(tmp_path: Path) -> None:
     markers = FileMarkers(tmp_path / "started")
     assert markers.read("nb", "pay") is None
@@ -193,5 +203,9 @@ def test_a_marker_is_claimed_once_and_survives_a_torn_write(tmp_path: Path) -> N
         path.chmod(0o600)
         path.write_text("{")
     assert markers.read("nb", "pay") is not None
+    assert "pay" not in [facts["name"] for facts in markers.of("nb")]
+    assert not markers.claim("nb", "pay", {"at": 4.0}), "a torn one exists"
+    assert markers.read("nb", "pay") == {"execution": "nb", "name": "pay", "at": 4.0}, "and is whole from now on"
+    assert [path.suffix for path in (tmp_path / "started").iterdir()] == [".json"] * 3
     markers.clear("nb", "pay")
     assert markers.claim("nb", "pay", {"at": 3.0})

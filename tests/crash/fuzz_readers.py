@@ -76,6 +76,7 @@ def marker(data: bytes) -> None:
     assert markers.read("e", "pay") is not None
     assert not markers.claim("e", "pay", {})
     list(markers.called("pay"))
+    list(markers.of("n"))
 
 
 def blob(data: bytes) -> None:

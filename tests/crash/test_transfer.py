@@ -243,6 +243,10 @@ def test_another_notebook_of_the_same_name_is_refused_and_can_have_another_name(
         copied = b.journal.find("theirs.ipynb")
         assert copied is not None
         assert copied.details["markers"] == NAME, "so that its at-most-once steps are found again"
+    assert main(["pull", "b", "theirs.ipynb", "--as", "here/mine.ipynb"]) == 0
+    with opened("here/.durable") as here:
+        found = [(record.name, record.details["markers"]) for record in here.journal.executions()]
+        assert found == [("mine.ipynb", NAME)], "where and as a kernel of that notebook looks for it"
     with pytest.raises(ValidationError, match="both the source and the target"), opened("a") as a:
         transfer(a, a)
 
@@ -538,6 +542,24 @@ def test_a_start_whose_marker_cannot_be_read_is_known_from_its_row() -> None:
             path.write_text("{")
         transfer(a, b)
         assert once(b)[0].judge("pay", lambda record: None).answer == "interrupted"
+
+
+def test_a_marker_that_a_killed_copy_tore_is_made_whole_and_travels_on() -> None:
+    with opened("a", "b", "c") as (a, b, c):
+        a.journal.create(NAME, kind="notebook", at=1.0, details={})
+        once(a)[0].start("pay", rounds=0, attempt=1, label="pay", lease=None, details={"at_most_once": True})
+        transfer(a, b)
+        for path in Path("b/started").iterdir():
+            path.chmod(0o600)
+            path.write_text("")
+        transfer(a, b)
+        transfer(b, c)
+        assert once(c)[0].judge("pay", lambda record: None).answer == "interrupted"
+        once(a)[1].write([cell(once(a)[0].operation("pay"), at=time.time(), name="pay")], lease=None)
+        transfer(a, b)
+        transfer(b, c)
+        for store in (b, c):
+            assert once(store)[0].judge("pay", lambda record: None).answer == "replay"
 
 
 def test_a_step_that_both_sides_began_stays_a_question_where_it_is_one() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from durable_nb.cli import main
+from tests.fidelity.kills import Kill
+from tests.fidelity.nursery import Job, Nursery, Seen
 from tests.notebook.harness import Bench
 
 pytestmark = pytest.mark.kernel
@@ -94,3 +96,35 @@ def test_a_notebook_run_on_one_machine_replays_on_another_one_from_a_shared_stor
     assert "".join(shown["cells"][-1]["outputs"][0]["text"]).split() == ["63", "6"]
     again = copy(other, "push", hub)
     assert sum(each["records"] for each in again["executions"]) == 0, "a replay has nothing new to tell"
+
+
+ONCE = ("x = sum(range(20))", "# durable: name=pay at-most-once\nx += 1\nx *= 2\npaid = x", "print(paid)")
+
+
+def test_a_cell_that_was_killed_half_way_elsewhere_asks_here_and_replays_once_its_end_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the question was asked before the end came: a refusal leaves nothing that would stand in its way."""
+    with Nursery() as nursery:
+
+        def live(place: str, *before: str, kill: Kill | None = None) -> Seen:
+            folder = tmp_path / place
+            folder.mkdir(exist_ok=True)
+            return nursery.run(
+                Job(cells=(*before, *ONCE), folder=folder, durable=True, kill=kill, stop_on_error=False, portrait=False)
+            )
+
+        def copy() -> None:
+            stores = [str(tmp_path / place / ".durable") for place in ("one", "other")]
+            assert main(["push", stores[1], "--store", stores[0]]) == 0
+
+        monkeypatch.setenv("JUPYTER_DATA_DIR", f"{nursery._home.name}/data")
+        monkeypatch.delenv("DURABLE_NB_KEY", raising=False)
+        assert live("one", kill=Kill("inside", cell=1, point=2)).status == -9
+        copy()
+        asked = live("other")
+        assert asked.statuses[0] == "replayed"
+        assert asked.cells[1]["ename"] == "StepInterruptedError"
+        assert live("one", "%durable resolve pay --again").cells[-1]["status"] == "ok"
+        copy()
+        assert live("other").statuses == ["replayed"] * 3
