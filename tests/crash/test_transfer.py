@@ -41,6 +41,7 @@ from durable_nb.transfer._merge import identity_of
 from tests.crash.evidence import keep
 from tests.crash.handler_story import ONCE
 from tests.crash.test_encryption import keep_secrets_in
+from tests.servers.postgres import Cluster
 
 SOAK = bool(os.environ.get("DURABLE_NB_SOAK"))
 NAME = "n.ipynb"
@@ -203,6 +204,50 @@ def test_what_is_pushed_and_pulled_is_given_back_and_copied_once(capsys: pytest.
     ]
     with opened("b") as b:
         assert rows == [len(list(b.journal.read(record.execution_id))) for record in b.journal.executions()]
+
+
+def test_a_store_on_a_server_is_a_hub_as_any_folder(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DURABLE_NB_CACHE", str(tmp_path / "cache"))
+    hub = postgres.new_store()
+    with opened("a") as a:
+        fill(a)
+        with pytest.raises(ValidationError, match="no execution"), opened(hub) as target:
+            transfer(a, target, ["other.ipynb"])
+    assert main(["push", hub, "--store", "a"]) == 0
+    assert "2 starts of at-most-once steps" in capsys.readouterr().out
+    assert main(["push", hub, "--store", "a", "--json"]) == 0
+    assert [each["records"] for each in json.loads(capsys.readouterr().out)["executions"]] == [0, 0]
+    assert main(["pull", hub, "--store", "b"]) == 0
+    with opened("a", "b", hub) as (a, b, server):
+        require_whole(b)
+        require_whole(server)
+        require_nothing_doubled(server)
+        for record in a.journal.executions():
+            there = [store.journal.find(record.name).execution_id for store in (b, server)]
+            mine = Counter(map(identity_of, a.journal.read(record.execution_id)))
+            for store, execution in zip((b, server), there, strict=True):
+                assert Counter(map(identity_of, store.journal.read(execution))) == mine
+        for facts in a.markers.of(NAME):
+            assert dict(server.markers.read(NAME, facts["name"])) == dict(facts)
+            assert not server.markers.claim(NAME, facts["name"], {})
+
+
+def test_what_is_encrypted_is_not_pushed_to_a_server_unless_it_is_said(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DURABLE_NB_CACHE", str(tmp_path / "cache"))
+    hub = postgres.new_store()
+    with opened("a", settings=KEY) as a:
+        fill(a)
+    monkeypatch.setenv("DURABLE_NB_ENCRYPTION_KEY", str(KEY.encryption_key))
+    assert main(["push", hub, "--store", "a"]) != 0
+    assert "is encrypted" in capsys.readouterr().err
+    assert main(["push", hub, "--store", "a", "--in-the-open"]) == 0
+    monkeypatch.delenv("DURABLE_NB_ENCRYPTION_KEY")
+    with opened(hub) as server:
+        require_whole(server)
 
 
 def test_runs_of_both_sides_are_joined_and_nobody_loses_theirs() -> None:
