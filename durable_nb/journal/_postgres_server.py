@@ -22,7 +22,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from durable_nb.exceptions import StoreError, StoreUnreadableError, StoreVersionError, ValidationError
+from durable_nb.exceptions import (
+    StoreError,
+    StoreMissingError,
+    StoreUnreadableError,
+    StoreVersionError,
+    ValidationError,
+)
 from durable_nb.journal._sql import migrations, queries
 from durable_nb.settings import StoreUrl
 
@@ -80,8 +86,8 @@ class PostgresServer:
         patience: seconds that a call waits for a server that has gone away, half a minute by default.
 
     Raises:
-        StoreUnreadableError: the server cannot be reached or refuses; the schema is another program's, or there is none
-            and `create` is False.
+        StoreUnreadableError: the server cannot be reached or refuses; the schema is another program's.
+        StoreMissingError: there is none, and `create` is False.
         StoreVersionError: a newer durable_nb wrote it.
     """
 
@@ -133,7 +139,7 @@ class PostgresServer:
                 version = self._version(connection)
                 known = len(migrations("postgres"))
                 if version is None and not create:
-                    raise StoreUnreadableError(self.place, f"there is no store in its schema {self.schema!r}")
+                    raise StoreMissingError(self.place, f"there is no store in its schema {self.schema!r}")
                 if version is not None and version > known:
                     raise StoreVersionError(self.place, version, known)
                 if version != known:
