@@ -342,11 +342,17 @@ def rows_of(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def is_passing(exc: Exception, connection: psycopg.Connection[Any]) -> bool:
-    """Whether the same work may succeed on the next try."""
+_ENDED = ("08", "57P", "25P03")
+"""Beginnings of the codes with which the server ends a connection."""
+
+
+def is_passing(exc: psycopg.OperationalError, connection: psycopg.Connection[Any]) -> bool:
+    """Whether the same work may succeed on the next try. A connection that is lost and does not know it is closed."""
     from psycopg import errors
 
-    if connection.closed:
+    # Without a code it is no answer of the server: the client has lost it, in the middle of whatever it did.
+    if connection.closed or exc.sqlstate is None or exc.sqlstate.startswith(_ENDED):
+        connection.close()
         return True
     return isinstance(exc, errors.DeadlockDetected | errors.SerializationFailure | errors.LockNotAvailable)
 
