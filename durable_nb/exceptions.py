@@ -49,6 +49,10 @@ class StoreUnreadableError(StoreError):
         return f"cannot open the store {self.place}: {self.why}{cure}"
 
 
+class StoreMissingError(StoreUnreadableError):
+    """Raised when a store is to be opened that nobody has made yet."""
+
+
 class StoreVersionError(StoreError):
     """Raised when a store was written by a newer durable_nb."""
 

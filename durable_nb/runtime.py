@@ -21,6 +21,7 @@ from durable_nb.exceptions import (
     DurableExecutionsError,
     LeaseHeldError,
     LeaseLostError,
+    StoreMissingError,
     StoreUnreadableError,
     ValidationError,
 )
@@ -138,7 +139,8 @@ def open_store(
         create: make it when there is none.
 
     Raises:
-        StoreUnreadableError: there is none and `create` is False, or it cannot be read.
+        StoreMissingError: there is none and `create` is False.
+        StoreUnreadableError: it cannot be read.
         StoreVersionError: a newer durable_nb wrote it.
     """
     chosen = settings or Settings.from_environment()
@@ -184,7 +186,7 @@ def _open_in_directory(place: str | os.PathLike[str], chosen: Settings, *, creat
     directory = Path(place).expanduser().absolute()
     database = directory / "journal.db"
     if not create and not database.exists():
-        raise StoreUnreadableError(str(directory), f"there is no store here (no {database.name})")
+        raise StoreMissingError(str(directory), f"there is no store here (no {database.name})")
     try:
         _make_directory(directory)
         if create:

@@ -140,9 +140,9 @@ class PostgresJournal(Journal):
                 self._transaction(writer, batch)
                 return
             except psycopg.OperationalError as exc:
-                writer_lost = self._writer is None or self._writer.closed
                 if self._writer is not None and not is_passing(exc, self._writer):
                     raise self._server.failure(exc) from exc
+                writer_lost = self._writer is None or self._writer.closed
                 deadline = deadline or time.monotonic() + self._server.patience
                 self._give_up_late(batch, exc, deadline)
             except psycopg.Error as exc:

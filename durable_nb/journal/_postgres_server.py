@@ -22,7 +22,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from durable_nb.exceptions import StoreError, StoreUnreadableError, StoreVersionError, ValidationError
+from durable_nb.exceptions import (
+    StoreError,
+    StoreMissingError,
+    StoreUnreadableError,
+    StoreVersionError,
+    ValidationError,
+)
 from durable_nb.journal._sql import migrations, queries
 from durable_nb.settings import StoreUrl
 
@@ -80,8 +86,8 @@ class PostgresServer:
         patience: seconds that a call waits for a server that has gone away, half a minute by default.
 
     Raises:
-        StoreUnreadableError: the server cannot be reached or refuses; the schema is another program's, or there is none
-            and `create` is False.
+        StoreUnreadableError: the server cannot be reached or refuses; the schema is another program's.
+        StoreMissingError: there is none, and `create` is False.
         StoreVersionError: a newer durable_nb wrote it.
     """
 
@@ -133,7 +139,7 @@ class PostgresServer:
                 version = self._version(connection)
                 known = len(migrations("postgres"))
                 if version is None and not create:
-                    raise StoreUnreadableError(self.place, f"there is no store in its schema {self.schema!r}")
+                    raise StoreMissingError(self.place, f"there is no store in its schema {self.schema!r}")
                 if version is not None and version > known:
                     raise StoreVersionError(self.place, version, known)
                 if version != known:
@@ -336,11 +342,17 @@ def rows_of(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def is_passing(exc: Exception, connection: psycopg.Connection[Any]) -> bool:
-    """Whether the same work may succeed on the next try."""
+_ENDED = ("08", "57P", "25P03")
+"""Beginnings of the codes with which the server ends a connection."""
+
+
+def is_passing(exc: psycopg.OperationalError, connection: psycopg.Connection[Any]) -> bool:
+    """Whether the same work may succeed on the next try. A connection that is lost and does not know it is closed."""
     from psycopg import errors
 
-    if connection.closed:
+    # Without a code it is no answer of the server: the client has lost it, in the middle of whatever it did.
+    if connection.closed or exc.sqlstate is None or exc.sqlstate.startswith(_ENDED):
+        connection.close()
         return True
     return isinstance(exc, errors.DeadlockDetected | errors.SerializationFailure | errors.LockNotAvailable)
 

@@ -40,6 +40,7 @@ from durable_nb.cells import (
     session_magic,
 )
 from durable_nb.events import EventKind
+from durable_nb.exceptions import StoreError, StoreMissingError
 from durable_nb.foresight import Cause
 from durable_nb.notebook._cell import Cell, Report
 from durable_nb.notebook._home import Home
@@ -50,8 +51,8 @@ from durable_nb.notebook._records import Record
 from durable_nb.notebook._session import Session
 from durable_nb.notebook._shell import ShellHooks, only_manages
 from durable_nb.notebook._world import states_of
-from durable_nb.runtime import is_store
-from durable_nb.settings import Settings
+from durable_nb.runtime import is_store, open_store
+from durable_nb.settings import Settings, StoreUrl
 
 _UNKNOWN = "?"
 """The version of what a cell that was left out would have made; equal to no recorded one."""
@@ -109,12 +110,23 @@ class DrySession(Session):
         """Open the store when there is one; a plan makes none."""
         world = self.world
         place = self._location.store if self._location is not None else None
-        if place is not None and not is_store(place):
+        if self.home is None and place is not None and not self._is_made(place):
             self.no_home = f"there is no store at {place} yet"
             self.is_new = True
             return
         assert world is not None
         super().open()
+
+    def _is_made(self, place: Path | StoreUrl) -> bool:
+        """Whether there is a store: one on a server has to be asked."""
+        if isinstance(place, StoreUrl):
+            try:
+                open_store(place, settings=self.settings, create=False).close()
+            except StoreMissingError:
+                return False
+            except StoreError:
+                return True  # the caller meets it again, and tells it
+        return is_store(place)
 
     def owned(self, home: Home) -> bool:  # noqa: ARG002 - the question is answered for all
         """Nothing is written."""

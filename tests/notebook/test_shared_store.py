@@ -101,6 +101,7 @@ def test_two_kernels_on_one_notebook_do_not_both_write(postgres: Cluster, tmp_pa
         assert second.run("fresh = uuid.uuid4()").verdict == "executed"
 
 
+@pytest.mark.sampled(3)
 def test_the_command_line_knows_a_store_on_a_server(
     postgres: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +116,8 @@ def test_the_command_line_knows_a_store_on_a_server(
         assert main(list(words)) == 0, capsys.readouterr()
         return capsys.readouterr().out
 
-    assert main(["ls"]) == 2
+    assert "there is no store at postgresql:" in say("plan", "report.ipynb")
+    assert main(["ls"]) == 2, "a plan makes no store"
     assert "there is no store" in capsys.readouterr().err
     ran = durable_nb(bench, "run", "report.ipynb", "-o", str(out), out=out)
     assert ran.code == 0, ran.stderr
