@@ -71,6 +71,7 @@ class Cluster:
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder = folder
         command = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        command += ["--idle-timeout", "600"]  # neither outlives a test process that was killed
         self.scheduler = Process(command, folder, r"Scheduler at:\s+(tcp://\S+)")
         self.address = self.scheduler.found
         self.workers: list[Process] = []
@@ -98,7 +99,16 @@ class Cluster:
 
     def add_worker(self) -> Process:
         command = ["distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard"]
-        command += ["--nthreads", "1", "--memory-limit", "0", "--local-directory", str(self.folder)]
+        command += [
+            "--death-timeout",
+            "60",
+            "--nthreads",
+            "1",
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            str(self.folder),
+        ]
         worker = Process(command, self.folder, r"Registered to:\s+(tcp://\S+)")
         self.workers.append(worker)
         return worker

@@ -74,7 +74,7 @@ class Odd(Exception):
         self.number = number
 
 
-def until(holds: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait until something is true that another process makes true."""
     end = time.monotonic() + seconds
     while not (found := holds()):
@@ -763,8 +763,10 @@ def test_an_interrupt_cancels_what_was_submitted(cluster: Cluster, begun: Path) 
         return context.map(list(range(1, 7)), endless(begun), config=MapConfig(executor=cluster.place)).get_results()
 
     def interrupt() -> None:
-        until(lambda: len(list(begun.glob("item*"))) >= 2)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            until(lambda: len(list(begun.glob("item*"))) >= 2)
+        finally:  # where the bodies do not begin, the test fails instead of waiting for ever
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
@@ -786,8 +788,10 @@ def test_a_cancelled_execution_cancels_what_was_submitted(cluster: Cluster, begu
         return context.map(list(range(1, 7)), endless(begun), config=MapConfig(executor=cluster.place)).get_results()
 
     def cancel() -> None:
-        until(lambda: len(list(begun.glob("item*"))) >= 2)
-        handle.cancel()
+        try:
+            until(lambda: len(list(begun.glob("item*"))) >= 2)
+        finally:
+            handle.cancel()
 
     handle = handler.start(store=MemoryJournal(), name="cancelled")
     canceller = threading.Thread(target=cancel)
