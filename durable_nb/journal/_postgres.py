@@ -367,13 +367,11 @@ class PostgresJournal(Journal):
 
     def renew(self, lease: Lease, *, ttl: float) -> None:
         values = [ttl, storable(lease.execution_id), lease.token]
-        work = self._server.transaction(lambda db: rows_of(db.execute(_Q["renew"], values)), durable=False)
-        if not work:
+        if not self._server.query("renew", values):
             raise LeaseLostError(lease.execution_id, lease.token)
 
     def release(self, lease: Lease) -> None:
-        values = [storable(lease.execution_id), lease.token]
-        self._server.transaction(lambda db: db.execute(_Q["release"], values).rowcount, durable=False)
+        self._server.count("release", [storable(lease.execution_id), lease.token])
 
     # --- work that is due ------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -64,23 +64,29 @@ def why_not() -> str | None:
 
 
 class Cluster:
-    """One server with one superuser, `durable`."""
+    """One server with one superuser, `durable`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: all that is its own.
+        settings: what differs from the settings of tests: a benchmark pays for its disk.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._settings = {**_SETTINGS, **(settings or {})}
         self.data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls) -> Iterator[Self]:
+    def started(cls, settings: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Iterator[Self]:
         reason = why_not()
         if reason is not None:
             pytest.skip(reason)
         # The path of a socket has a limit of about 100 characters, which a test's own folder exceeds.
-        folder = Path(tempfile.mkdtemp(prefix="dnb-pg-"))
-        cluster = cls(folder)
+        folder = Path(tempfile.mkdtemp(prefix="dnb-pg-", dir=folder))
+        cluster = cls(folder, settings)
         try:
             cluster._make()
             cluster.start()
@@ -108,7 +114,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value.strip(chr(39))}")]
+        options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value.strip(chr(39))}")]
         words = ["-D", str(self.data), "-k", str(self.folder), *options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+_ASKS = (b"S", b"H")
+"""The end of a statement or a pipeline, and the flush in the middle of one: for both together a client waits once."""
+
 
 class Proxy:
     """Passes on to a server's socket.
@@ -36,6 +39,8 @@ class Proxy:
         self._flowing.set()
         self.seen = 0
         """Messages that came through since `cut_at` was called."""
+        self.round_trips = 0
+        """How often a client has asked for answers, for which it waits before it goes on."""
         self._cut_at: int | None = None
         self.has_cut = False
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -90,11 +95,13 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {client, server}
-            for source, target, greets in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass_on, args=(source, target, greets), daemon=True).start()
+            for source, target, is_client in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=(source, target, is_client), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, greets: bool) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
         stream = source.makefile("rb")
+        greets = is_client  # the first message has no letter
+        before = b""
         try:
             while True:
                 kind = b"" if greets else stream.read(1)
@@ -104,6 +111,10 @@ class Proxy:
                     break
                 body = stream.read(int.from_bytes(size, "big") - 4)
                 self._flowing.wait()
+                if is_client and (kind == b"Q" or (kind in _ASKS and before not in _ASKS)):
+                    with self._lock:
+                        self.round_trips += 1
+                before = kind
                 if self._is_last():
                     self.cut()
                     break

@@ -130,13 +130,17 @@ RETURNING lease_token;
 SELECT lease_owner, lease_host, lease_pid, lease_started, lease_claim FROM executions WHERE execution_id = %s;
 
 -- name: renew
-UPDATE executions SET lease_expires = clock_timestamp() + make_interval(secs => %s)
-WHERE execution_id = %s AND lease_token = %s AND lease_owner IS NOT NULL RETURNING 1;
+-- A transaction of one statement that does not wait for the disk: a renewal that is lost lets a lease run out earlier.
+WITH soon AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS value)
+UPDATE executions SET lease_expires = clock_timestamp() + make_interval(secs => %s) FROM soon
+WHERE execution_id = %s AND lease_token = %s AND lease_owner IS NOT NULL AND soon.value = 'off' RETURNING 1;
 
 -- name: release
+-- In the same way: a lease whose release is lost runs out.
+WITH soon AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS value)
 UPDATE executions SET lease_owner = NULL, lease_host = NULL, lease_pid = NULL, lease_started = NULL,
-    lease_expires = NULL, lease_claim = NULL
-WHERE execution_id = %s AND lease_token = %s;
+    lease_expires = NULL, lease_claim = NULL FROM soon
+WHERE execution_id = %s AND lease_token = %s AND soon.value = 'off';
 
 -- name: blob_refs
 SELECT DISTINCT address FROM blob_refs;
