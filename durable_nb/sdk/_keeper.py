@@ -71,6 +71,9 @@ class Keeper:
         except (StoreError, BackgroundThreadError) as error:
             # Whoever runs the execution meets the same failure at its next record, and reports it there.
             logger.warning("the journal failed under execution %s: %s", lease.execution_id, error)
+        except BaseException:
+            # This thread keeps the leases of all executions: it must not end with what one of them met.
+            logger.exception("execution %s could not be looked after", lease.execution_id)
 
 
 KEEPER = Keeper()

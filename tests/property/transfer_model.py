@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from durable_nb.abc import Markers
+from durable_nb.abc import Markers, Share
 from durable_nb.events import CELL, Event, EventKind, OperationType
 from durable_nb.journal import MemoryJournal
 from durable_nb.runtime import Store
@@ -42,8 +43,28 @@ class MemoryMarkers(Markers):
         self.kept.pop((execution, name), None)
 
 
+class MemoryShare(Share):
+    """Of a store that one process has to itself."""
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        yield True
+
+    def hold(self, addresses: Iterable[str]) -> None:
+        pass
+
+    def held(self) -> set[str]:
+        return set()
+
+    def nbytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
 def memory_store(name: str) -> Store:
-    return Store(Path("/", name), MemoryJournal(), MemoryBlobStore(), MemoryMarkers())
+    return Store(Path("/", name), MemoryJournal(), MemoryBlobStore(), MemoryMarkers(), MemoryShare())
 
 
 def cell(operation: str, kind: EventKind = EventKind.SUCCEEDED, **fields: Any) -> Event:
