@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -729,6 +729,14 @@ def endless(begun: Path, *, but_one: bool = False) -> Callable[..., Any]:
     return branch
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises: a process that was started in the background ignores it from the beginning."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def has_nothing_to_do(cluster: Cluster) -> bool:
     return bool(
         cluster.on_scheduler(lambda scheduler: not [key for key in scheduler.tasks if key.startswith("endless")])
@@ -757,7 +765,7 @@ def test_the_end_of_a_batch_cancels_what_is_left(cluster: Cluster, begun: Path) 
     assert len(list(begun.glob("item*"))) < 6, "what had not begun never did"
 
 
-def test_an_interrupt_cancels_what_was_submitted(cluster: Cluster, begun: Path) -> None:
+def test_an_interrupt_cancels_what_was_submitted(cluster: Cluster, begun: Path, interruptible: None) -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
         return context.map(list(range(1, 7)), endless(begun), config=MapConfig(executor=cluster.place)).get_results()
