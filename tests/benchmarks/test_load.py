@@ -36,10 +36,9 @@ def test_workers_drive_all_and_the_table_tells_it(side: Ours) -> None:
     assert counted.round_trips is not None
     assert counted.round_trips >= counted.steps, "each step commits"
     text = table(Load(100.0, [timed, counted]), [side.name], [1, 2], [0])
-    assert "| 0 | 2 | " in text
-    assert f"| {counted.round_trips / counted.steps:.2f} |" not in text, (
-        "the timed and the counted rounds differ in workers"
-    )
+    (row,) = [line.split("|") for line in text.splitlines() if line.startswith("| 0 | 2 |")]
+    assert float(row[3].replace(",", "")) > 0
+    assert row[4].strip() == "", "round trips were counted with one worker only"
     assert "100 commits a second" in text
 
 
