@@ -73,6 +73,7 @@ def test_each_call_costs_the_round_trips_that_are_told(postgres: Cluster, tmp_pa
             store.close()
 
 
+@pytest.mark.soak  # which way the planner takes depends on its statistics, so that it is looked at with time at hand
 def test_finished_executions_do_not_lengthen_a_claim(side: Ours) -> None:
     run_round(side, 1, 1)
     side.prepare(40)
