@@ -172,7 +172,7 @@ class Tracker:
         *,
         fingerprint: str,
         nonce: str | None = None,
-        binds: Iterable[str] = (),
+        binds: Collection[str] = (),
         read: Collection[str] | None = None,
         process: ProcessState | None = None,
     ) -> Delta:
@@ -195,7 +195,7 @@ class Tracker:
         # Bound and deleted again: wherever the name is bound before a replay, it is not afterwards.
         again = [name for name in binds if name in bindings]
         deleted: tuple[str, ...] = ()
-        if len(again) < len(list(binds)) or not before.marks.keys() <= bindings.keys():
+        if len(again) < len(binds) or not before.marks.keys() <= bindings.keys():
             deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
         looked_at = {*touched, *rebound}
         look = [name for name in bindings if name in looked_at]
