@@ -104,25 +104,19 @@ def test_a_connection_that_is_cut_at_any_message_loses_and_doubles_nothing(postg
 def test_what_cannot_be_found_out_is_said_and_not_guessed(postgres: Cluster, proxy: Proxy) -> None:
     server = PostgresServer(StoreUrl(postgres.new_store(host=proxy.folder)), patience=0.5)
     journal = PostgresJournal(server)
-    execution = journal.create("orders", kind="handler", at=1.0, details={}).execution_id
-    journal.append(execution, [event("before")])
-    proxy.cut_at(None)
-    journal.append(execution, [event("counted")])
-    messages = proxy.seen
-    proxy.cut_at(messages)  # the last one is the server's word that it has committed
-    stopped = threading.Thread(target=_when_cut, args=(proxy,))
-    stopped.start()
-    with pytest.raises(StoreUnreadableError, match="whether its records are there is not known"):
-        journal.append(execution, [event("unknown")])
-    stopped.join()
-    journal.close()
-    server.close()
-
-
-def _when_cut(proxy: Proxy) -> None:
-    while not proxy.has_cut:
-        time.sleep(0.001)
-    proxy.refuse()
+    try:
+        execution = journal.create("orders", kind="handler", at=1.0, details={}).execution_id
+        journal.append(execution, [event("before")])
+        proxy.cut_at(None)
+        journal.append(execution, [event("counted")])
+        # The last message is the server's word that it has committed.
+        proxy.cut_at(proxy.seen, for_good=True)
+        with pytest.raises(StoreUnreadableError, match="whether its records are there is not known"):
+            journal.append(execution, [event("unknown")])
+        assert proxy.has_cut
+    finally:
+        journal.close()
+        server.close()
 
 
 # --- a server that is killed -----------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Proxy:
         self.round_trips = 0
         """How often a client has asked for answers, for which it waits before it goes on."""
         self._cut_at: int | None = None
+        self._for_good = False
         self.has_cut = False
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
@@ -54,10 +55,15 @@ class Proxy:
         self.cut()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def cut_at(self, number: int | None) -> None:
-        """Cut all connections instead of passing on the message of this number, counted from 1 and from now; once."""
+    def cut_at(self, number: int | None, *, for_good: bool = False) -> None:
+        """Cut all connections instead of passing on the message of this number, counted from 1 and from now; once.
+
+        Args:
+            number: of the message; None only counts.
+            for_good: take no new connections either: none can slip in between the cut and a later `refuse`.
+        """
         with self._lock:
-            self.seen, self._cut_at, self.has_cut = 0, number, False
+            self.seen, self._cut_at, self._for_good, self.has_cut = 0, number, for_good, False
 
     def cut(self) -> None:
         """Cut all connections."""
@@ -116,7 +122,10 @@ class Proxy:
                         self.round_trips += 1
                 before = kind
                 if self._is_last():
-                    self.cut()
+                    if self._for_good:
+                        self.refuse()
+                    else:
+                        self.cut()
                     break
                 target.sendall(kind + size + body)
         except (OSError, ValueError):
