@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 
-from durable_nb.cells._trees import is_docstring, join, keeps_errors, never_empty
+from durable_nb.cells._trees import children_of, is_docstring, join, keeps_errors, never_empty
 from durable_nb.cells._uses import NAMESPACE_READERS, NOTHING, Killed, Uses
 
 
@@ -108,7 +108,7 @@ class Flow(ast.NodeVisitor):
             self.children(node)
 
     def children(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
+        for child in children_of(node):
             self.visit(child)
 
     def each(self, nodes: Iterable[ast.AST | None]) -> None:

@@ -15,6 +15,7 @@ import ast
 import builtins
 
 from durable_nb._ident import ident
+from durable_nb.cells._trees import nodes_of
 
 __all__ = ["only_read"]
 
@@ -66,7 +67,7 @@ _DOORS = frozenset(dir(builtins)) - _FUNCTIONS - _METHODS - {"abs", "print", "ra
 
 def only_read(tree: ast.Module) -> frozenset[str]:
     """Names that, if they are arrays of numbers, the cell only computes from."""
-    nodes = list(ast.walk(tree))
+    nodes = nodes_of(tree)
     if any(isinstance(node, _OPAQUE) or _is_door(node) for node in nodes):
         return frozenset()
     harmless: set[int] = set()

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from durable_nb.cells._digest import digest
 from durable_nb.cells._magics import as_magic, parse_body, python_body
+from durable_nb.cells._trees import nodes_of
 
 __all__ = ["Ordinals", "canonical", "identity", "is_declarative", "parse", "session_magic"]
 
@@ -43,7 +44,7 @@ def canonical(transformed: str, raw: str) -> str:
     tree = parse(transformed)
     if tree is None:
         return transformed
-    text = _unparse(tree)
+    text = _unparse(tree, magics="get_ipython" in transformed)
     if text is None:
         return transformed
     semicolon = _ends_in_semicolon(transformed)
@@ -55,10 +56,15 @@ def canonical(transformed: str, raw: str) -> str:
     return text
 
 
-def _unparse(tree: ast.Module) -> str | None:
-    """The source of a tree; None for one that is nested too deeply to be written."""
+def _unparse(tree: ast.Module, *, magics: bool = True) -> str | None:
+    """The source of a tree; None for one that is nested too deeply to be written.
+
+    Args:
+        tree: of a cell.
+        magics: whether there may be any in it.
+    """
     try:
-        if any(isinstance(node, ast.Call) and as_magic(node) for node in ast.walk(tree)):
+        if magics and any(as_magic(node) for node in nodes_of(tree)):
             tree = _CanonicalMagics().visit(ast.parse(ast.unparse(tree)))
         return ast.unparse(tree)
     except (RecursionError, MemoryError):
@@ -226,7 +232,7 @@ def _is_literal(node: ast.expr) -> bool:
 def _is_inert(node: ast.expr) -> bool:
     """An annotation that calls nothing and binds nothing."""
     busy = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.GeneratorExp, ast.ListComp)
-    return not any(isinstance(part, busy) for part in ast.walk(node))
+    return not any(isinstance(part, busy) for part in nodes_of(node))
 
 
 def _last_name(node: ast.expr) -> str | None:

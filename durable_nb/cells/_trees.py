@@ -21,6 +21,26 @@ _KEEPS_ERRORS = frozenset(
 """Context managers, by the last part of their name, that let every error through."""
 
 
+def nodes_of(tree: ast.AST) -> list[ast.AST]:
+    """All nodes, as `ast.walk` gives them, in half its time: every cell is walked several times."""
+    found = [tree]
+    for node in found:  # which grows meanwhile
+        found += children_of(node)
+    return found
+
+
+def children_of(node: ast.AST) -> list[ast.AST]:
+    """As `ast.iter_child_nodes`."""
+    found: list[ast.AST] = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, ast.AST):
+            found.append(value)
+        elif type(value) is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+    return found
+
+
 def join(*paths: Killed | None) -> Killed | None:
     reached = [path for path in paths if path is not None]
     return frozenset.intersection(*reached) if reached else None
@@ -96,7 +116,7 @@ def own_nodes(body: Iterable[ast.AST]) -> Iterable[ast.AST]:
         yield node
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             continue
-        stack.extend(ast.iter_child_nodes(node))
+        stack += children_of(node)
 
 
 def local_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tuple[set[str], set[str]]:
@@ -109,7 +129,7 @@ def local_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tu
         match part:
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 for generator in part.generators:
-                    comprehension_targets |= {ident(n) for n in ast.walk(generator.target)}
+                    comprehension_targets |= {ident(n) for n in nodes_of(generator.target)}
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 names.add(name)
             case ast.Import() | ast.ImportFrom():

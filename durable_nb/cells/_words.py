@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 
 from durable_nb.cells._magics import as_magic
+from durable_nb.cells._trees import children_of
 
 __all__ = ["Words", "words_in", "words_of_code", "words_of_tree"]
 
@@ -84,7 +85,7 @@ def words_of_tree(tree: ast.AST) -> Words:
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 module = getattr(node, "module", None) or ""
                 searching = searching or _imports_searcher(module, (alias.name for alias in names))
-        queue.extend(ast.iter_child_nodes(node))
+        queue += children_of(node)
     return Words(frozenset(words), searching)
 
 

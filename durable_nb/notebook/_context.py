@@ -20,6 +20,7 @@ class LazyContext:
         execution_id: the notebook's execution.
         lease: that this kernel holds on it.
         parent: id of the operation that the cell's durable calls are recorded under.
+        on_use: called when the cell uses it for the first time.
         on_wait: told of calls that wait, from any thread.
         on_event: told of whatever is recorded, from any thread.
     """
@@ -30,11 +31,13 @@ class LazyContext:
         execution_id: str,
         lease: Lease | None,
         parent: str,
+        *,
+        on_use: Callable[[], None] | None = None,
         on_wait: Callable[[Any], None] | None = None,
         on_event: Callable[[Any], None] | None = None,
     ) -> None:
         self._store, self._execution_id, self._lease, self._parent = store, execution_id, lease, parent
-        self._on_wait, self._on_event = on_wait, on_event
+        self._on_use, self._on_wait, self._on_event = on_use, on_wait, on_event
         self._made: CellContext | None = None
 
     def _context(self) -> CellContext:
@@ -42,6 +45,8 @@ class LazyContext:
             from durable_nb.notebook._progress import BatchBars
             from durable_nb.sdk.cell import CellContext
 
+            if self._on_use is not None:
+                self._on_use()
             self._made = CellContext.for_cell(
                 self._store.journal,
                 self._execution_id,

@@ -32,7 +32,6 @@ from durable_nb.cells import (
     digest,
     fingerprint,
     identity,
-    only_read,
     opens_by_itself,
 )
 from durable_nb.events import EventKind
@@ -53,6 +52,7 @@ from durable_nb.notebook._records import Record, cell_event, operation_id
 from durable_nb.notebook._results import Results, owned_number
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._spared import spared
+from durable_nb.notebook._starts import Starts
 from durable_nb.notebook._waiting import Waiting
 from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
@@ -125,6 +125,7 @@ class Session:
             self.tracker, self._line_magics, self._callbacks, self.warn, self._user_runs, self._is_user_file
         )
         self.book = InputBook(self.tracker)
+        self._starts = Starts(self._write_start)
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
     # --- the store -------------------------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ class Session:
 
     def remove(self) -> None:
         """Leave the kernel as it was before."""
+        self._starts.close()
         self.waiting.end()
         self.close()
         self.buttons.remove()
@@ -258,12 +260,11 @@ class Session:
         read = self.tracker.bindings() if cell.reads.everything is not None else cell.reads.names
         cell.dirty = tuple(sorted(name for name in read if self.tracker.version(name).kind == "dirty"))
         cell.doubtful = self.book.of_doubtful(cell.reads)
-        cell.spared = spared(only_read(cell.tree), cell.reads, self.tracker)
+        cell.spared = spared(cell.tree, cell.reads, self.tracker)
         cell.before = self.tracker.before(self.touched(cell))
         cell.threads_before = running_work()
         self._record_start(cell, plan)
         cell.clock = time.perf_counter()
-        cell.started = time.time()
         cell.modules_before = self.world.module_states(cell.reads.modules)
         cell.tables_before = Tables(cell.reads.paths)
         values = self.values_of(cell.reads.names)
@@ -287,8 +288,15 @@ class Session:
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
         parent = cell.inside = children_of(cell.operation, cell.inputs)
-        told = (functools.partial(self._told_of_wait, cell), self._told_of_event)
-        cell.context = LazyContext(home.store, home.record.execution_id, home.ownership.lease, parent, *told)
+        cell.context = LazyContext(
+            home.store,
+            home.record.execution_id,
+            home.ownership.lease,
+            parent,
+            on_use=self._starts.record_now,
+            on_wait=functools.partial(self._told_of_wait, cell),
+            on_event=self._told_of_event,
+        )
         cell.leave_context = enter_cell(cell.context)
 
     def _told_of_wait(self, cell: Cell, waiting: Any) -> None:
@@ -308,6 +316,7 @@ class Session:
 
     def leave(self, cell: Cell) -> None:
         """The cell's statements have ended: its context ends with them."""
+        self._starts.end()
         context, leave, cell.context, cell.leave_context = cell.context, cell.leave_context, None, None
         if leave is not None:
             leave()
@@ -337,6 +346,7 @@ class Session:
             if cell.options.at_most_once:
                 raise LeaseHeldError(home.record.name, home.ownership.holder or "another kernel")
             return
+        cell.started = time.time()
         if cell.options.at_most_once:
             assert plan.verdict is not None
             assert cell.options.name is not None
@@ -348,11 +358,18 @@ class Session:
                 lease=home.ownership.lease,
                 details=self.details(cell),
             )
-            return
+        elif cell.options.retries:  # the attempts are counted
+            self._write_start(cell)
+        else:
+            self._starts.begin(cell)
+
+    def _write_start(self, cell: Cell) -> None:
+        home = self.home
+        assert home is not None
         event = cell_event(
             cell.operation,
             EventKind.STARTED,
-            time.time(),
+            cell.started,
             name=cell.options.name,
             attempt=cell.attempt,
             details=self.details(cell),

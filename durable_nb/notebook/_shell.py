@@ -56,6 +56,8 @@ class ShellHooks:
         self._pending: Request | None = None
         self._running: Cell | None = None
         self._reports: dict[str, Report] = {}
+        self._awaited: tuple[tuple[str, dict[str, Any], bool], bool] | None = None
+        """The last question whether a cell awaits, and its answer."""
         self._asking: Any = None
         """The view of a step that waits for a decision."""
         self._original = {name: getattr(self.shell, name) for name in _PATCHED}
@@ -197,12 +199,21 @@ class ShellHooks:
         """Decide by the body: the magic's line is no Python."""
         step = marked(raw_cell)
         if step is None:
-            return bool(self._original["should_run_async"](raw_cell, **keywords))
+            return self._awaits(raw_cell, keywords)
         try:
             transformed = self.shell.transform_cell(step.body)
         except SyntaxError:  # the user's, shown when the cell is compiled
             return False
         return bool(self._original["should_run_async"](step.body, transformed_cell=transformed))
+
+    def _awaits(self, raw_cell: str, keywords: dict[str, Any]) -> bool:
+        """IPython's own answer, which it finds by compiling the cell; three times a cell it is asked for it."""
+        if keywords.get("preprocessing_exc_tuple") is not None:  # not kept: it holds frames
+            return bool(self._original["should_run_async"](raw_cell, **keywords))
+        asked = (raw_cell, keywords, self.shell.autoawait)
+        if self._awaited is None or self._awaited[0] != asked:
+            self._awaited = asked, bool(self._original["should_run_async"](raw_cell, **keywords))
+        return self._awaited[1]
 
     async def run_cell_async(
         self, raw_cell: str, store_history: bool = False, silent: bool = False, *args: Any, **keywords: Any
@@ -233,7 +244,11 @@ class ShellHooks:
             options=options,
             marked=step is not None,
             cell_id=keywords.get("cell_id"),
-            in_loop=self.should_run_async(raw_cell, transformed_cell=transformed),
+            in_loop=self.should_run_async(
+                raw_cell,
+                transformed_cell=transformed,
+                preprocessing_exc_tuple=keywords.get("preprocessing_exc_tuple"),
+            ),
             parent=self.kernel.get_parent("shell") if hasattr(self.kernel, "get_parent") else self.shell.parent_header,
         )
         try:

@@ -8,11 +8,12 @@ the memory that no pass can see.
 
 from __future__ import annotations
 
+import ast
 import sys
 from types import ModuleType
 from typing import Any
 
-from durable_nb.cells import Reads
+from durable_nb.cells import Reads, only_read
 from durable_nb.snapshot import Tracker
 
 _NUMBERS = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -21,16 +22,19 @@ _WORTH = 1 << 20
 """Bytes. A smaller array is looked at as quickly as all this is asked."""
 
 
-def spared(read: frozenset[str], reads: Reads, tracker: Tracker) -> frozenset[str]:
-    """Names among `read` whose arrays cannot have changed when the cell ends.
+def spared(tree: ast.Module, reads: Reads, tracker: Tracker) -> frozenset[str]:
+    """Names of arrays that cannot have changed when the cell ends.
 
     Args:
-        read: names that the cell's text only computes from.
+        tree: the cell.
         reads: all that the cell may reach.
         tracker: knows which names share memory.
     """
     namespace = tracker.namespace
-    arrays = frozenset(name for name in read & reads.names if _is_array(namespace.get(name)))
+    arrays = frozenset(name for name in reads.names if _is_array(namespace.get(name)))
+    if not any(namespace[name].nbytes >= _WORTH for name in arrays):
+        return frozenset()
+    arrays &= only_read(tree)
     if not any(namespace[name].nbytes >= _WORTH for name in arrays):
         return frozenset()
     if reads.everything is not None or reads.functions or reads.classes or reads.set_up or reads.interactive:

@@ -8,8 +8,7 @@ and `Out[-32]`, the last but one and the last but two of cell 3.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from itertools import compress
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from durable_nb.snapshot import _figures
@@ -34,6 +33,17 @@ def result_number(name: str) -> int | None:
     return int(found[1]) if found is not None else None
 
 
+class _OutNames(dict[int, str]):
+    """The pseudo-names of results, each made once: every cell asks for all of them."""
+
+    def __missing__(self, number: int) -> str:
+        name = self[number] = f"Out[{number}]"
+        return name
+
+
+_OUT_NAMES = _OutNames()
+
+
 class Bindings:
     """Names and pseudo-names of one namespace, without any tracking.
 
@@ -51,22 +61,59 @@ class Bindings:
         """Names that can only be the user's."""
         self._never: set[str] = set()
         """Names that never are: the shell adds `_i7` and its like with each cell."""
+        self._seen: list[str] = []
+        """All names of the namespace when it was last looked at, of which `_ordered` are the user's in their order."""
+        self._ordered: list[str] = []
+        self._maybe: list[str] = []
+        """Those of them whose value decides."""
         self.earlier: dict[int, Any] = {}
         """Results that only `__` or `___` may hold, by `earlier_number`."""
 
     def all(self) -> dict[str, Any]:
         """Everything that is bound."""
-        namespace, users = self._namespace, self._users
-        # One pass in C: every cell asks twice, of all names.
-        sometimes = [name for name in namespace.keys() - users - self._never if self._is_sometimes(name)]
-        if sometimes:
-            found = {name: value for name, value in namespace.items() if name in users or name in sometimes}
-        else:
-            found = dict(compress(namespace.items(), map(users.__contains__, namespace)))
-        for number, value in self.results().items():
-            found[f"Out[{number}]"] = value
-        found.update(_figures.open_figures())
-        return found
+        return dict(zip(*self.pairs(), strict=True))
+
+    def pairs(self) -> tuple[list[str], tuple[Any, ...]]:
+        """The names of everything that is bound, and the values in the same order."""
+        self._look(list(self._namespace))
+        sometimes = [name for name in self._maybe if self._is_sometimes(name)]
+        names, values = self._in_order(sometimes) if sometimes else self._users_own()
+        results = self.results()
+        if results:
+            names += map(_OUT_NAMES.__getitem__, results)
+            values += tuple(results.values())
+        figures = _figures.open_figures()
+        if figures:
+            names += figures
+            values += tuple(figures.values())
+        return names, values
+
+    def _look(self, names: list[str]) -> None:
+        """Tell the names apart. Every cell asks twice, of all names, and most often some have come at the end."""
+        if names == self._seen:
+            return
+        count = len(self._seen)
+        if names[:count] != self._seen:
+            count, self._ordered, self._maybe = 0, [], []
+        for name in names[count:]:
+            if name not in self._users and name not in self._never:
+                self._is_sometimes(name)
+            if name in self._users:
+                self._ordered.append(name)
+            elif name not in self._never:
+                self._maybe.append(name)
+        self._seen = names
+
+    def _users_own(self) -> tuple[list[str], tuple[Any, ...]]:
+        try:
+            return self._ordered.copy(), tuple(map(self._namespace.__getitem__, self._ordered))
+        except KeyError:  # a thread of the user's has just unbound it
+            return self._in_order(())
+
+    def _in_order(self, sometimes: Collection[str]) -> tuple[list[str], tuple[Any, ...]]:
+        users = self._users
+        found = {name: value for name, value in self._namespace.items() if name in users or name in sometimes}
+        return list(found), tuple(found.values())
 
     def results(self) -> dict[int, Any]:
         """The results that were shown, by number."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from durable_nb._ident import ident
 from durable_nb.snapshot._addresses import POINTER, addresses_of
 from durable_nb.snapshot._kinds import ATOMS
 
-__all__ = ["Mark", "Marks", "moved"]
+__all__ = ["Mark", "Marks", "Picture", "moved"]
 
 _KEPT_TEXT = 1 << 16
 """Characters. A longer text is not kept alive for comparing."""
@@ -64,59 +64,107 @@ def moved(marks: Mapping[str, Mark], bindings: Mapping[str, Any]) -> list[str]:
     ]
 
 
+class Picture:
+    """The names of bindings in their order, and the addresses of their values as bytes.
+
+    Names and values are not told one by one, so that the price of a cell hardly grows with the names of the session.
+    """
+
+    __slots__ = ("addresses", "names")
+
+    def __init__(self, names: Iterable[str], values: Iterable[Any]) -> None:
+        self.names = list(names)
+        self.addresses = addresses_of(values)
+
+    @classmethod
+    def of(cls, bindings: Mapping[str, Any]) -> Picture:
+        """The picture of a mapping."""
+        return cls(bindings, bindings.values())
+
+
 class Marks(dict[str, Mark]):
     """The marks of all names.
 
-    Made from bindings, they come with a picture of these: the names, and the addresses of all values as bytes. What the
-    picture shows unchanged has not moved, unless its mark says that another value may have come to the address; so that
-    the price of a cell does not grow with the names of the session. A mark that is set or taken by itself spoils it.
+    Made from bindings, they come with a picture of these. What the picture shows unchanged has not moved, unless its
+    mark says that another value may have come to the address. A mark that is set or taken by itself spoils it.
     """
 
-    __slots__ = ("_addresses", "_names", "_unsure")
+    __slots__ = ("_picture", "_unsure")
 
     def __init__(self, marks: Mapping[str, Mark] = {}) -> None:  # noqa: B006 - read only
         super().__init__(marks)
-        self._names: list[str] | None = None
-        self._addresses = b""
-        self._unsure: list[str] = []
+        self._picture: Picture | None = None
+        self._unsure: dict[str, None] = {}
 
     def __setitem__(self, name: str, mark: Mark) -> None:
-        self._names = None
+        self._picture = None
         super().__setitem__(name, mark)
 
     def discard(self, name: str) -> None:
         """Forget the mark of a name, if there is one."""
-        self._names = None
+        self._picture = None
         self.pop(name, None)
 
     def copy(self) -> Marks:
         """The same marks and picture, which change by themselves."""
         copied = Marks(self)
-        copied._names, copied._addresses, copied._unsure = self._names, self._addresses, self._unsure
+        copied._picture, copied._unsure = self._picture, dict(self._unsure)
         return copied
 
-    def renewed(self, bindings: Mapping[str, Any], changed: Iterable[str]) -> Marks:
-        """The marks of all bindings: new ones for the names that changed, the same for the others."""
+    def renewed(self, bindings: Mapping[str, Any], changed: Iterable[str], picture: Picture | None = None) -> Marks:
+        """The marks of all bindings: new ones for the names that changed, the same for the others.
+
+        Args:
+            bindings: what is bound now.
+            changed: what `moved` says of them.
+            picture: of the bindings, where there is one already.
+        """
         found = Marks(self)
-        found.update({name: Mark(bindings[name]) for name in changed})
-        for name in found.keys() - bindings.keys():
-            del found[name]
-        found._names, found._addresses = list(bindings), addresses_of(bindings.values())
-        found._unsure = [name for name, mark in found.items() if mark.may_be_gone]
+        fresh = {name: Mark(bindings[name]) for name in changed}
+        found.update(fresh)
+        if len(found) != len(bindings):  # some are bound no more: what is bound is in it, or has changed
+            for name in found.keys() - bindings.keys():
+                del found[name]
+        if self._picture is None:
+            found._unsure = {name: None for name, mark in found.items() if mark.may_be_gone}
+        else:
+            found._unsure = {name: None for name in self._unsure if name in found}
+            for name, mark in fresh.items():
+                if mark.may_be_gone:
+                    found._unsure[name] = None
+                else:
+                    found._unsure.pop(name, None)
+        found._picture = Picture.of(bindings) if picture is None else picture
         return found
 
-    def moved(self, bindings: Mapping[str, Any]) -> list[str]:
-        """Names that are not bound to what they were when they were marked, in the order of the bindings."""
-        old = self._names
-        if old is None:
+    def show(self, names: list[str], values: Sequence[Any]) -> bool:
+        """Whether these are the bindings that were marked, each name bound to what it was, in the same order."""
+        then = self._picture
+        if then is None or names != then.names or addresses_of(values) != then.addresses:
+            return False
+        if not self._unsure:
+            return True
+        now = dict(zip(names, values, strict=True))
+        return all(self[name].same(now[name]) for name in self._unsure)
+
+    def moved(self, bindings: Mapping[str, Any], picture: Picture | None = None) -> list[str]:
+        """Names that are not bound to what they were when they were marked, in the order of the bindings.
+
+        Args:
+            bindings: what is bound now.
+            picture: of the bindings, where there is one already.
+        """
+        then = self._picture
+        if then is None:
             return moved(self, bindings)
-        names, addresses = list(bindings), addresses_of(bindings.values())
-        count = _in_common(names, old)
+        now = Picture.of(bindings) if picture is None else picture
+        names = now.names
+        count = _in_common(names, then.names)
         tail = {name: bindings[name] for name in names[count:]}
         other = {name for name in self._unsure if name in bindings and not self[name].same(bindings[name])}
-        then, now = self._addresses[: count * POINTER], addresses[: count * POINTER]
-        if then != now:
-            pairs = zip(memoryview(then).cast("P"), memoryview(now).cast("P"), strict=True)
+        old, new = then.addresses[: count * POINTER], now.addresses[: count * POINTER]
+        if old != new:
+            pairs = zip(memoryview(old).cast("P"), memoryview(new).cast("P"), strict=True)
             other.update(names[place] for place, (before, after) in enumerate(pairs) if before != after)
         found = [name for name in names[:count] if name in other] if other else []
         return found + moved(self, tail)
@@ -125,6 +173,6 @@ class Marks(dict[str, Mark]):
 def _in_common(names: list[str], others: list[str]) -> int:
     """How many names both lists begin with."""
     shorter = min(len(names), len(others))
-    if names[:shorter] == others[:shorter]:
+    if (names[:shorter] if len(names) > shorter else names) == (others[:shorter] if len(others) > shorter else others):
         return shorter
     return list(map(operator.ne, names, others)).index(True)

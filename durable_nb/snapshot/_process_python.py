@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import decimal
 import locale
 import logging
+import operator
 import os
 import re
 import signal
@@ -25,7 +26,8 @@ _SECRET = re.compile(
     r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
 )
 
-_UMASK = re.compile(rb"^Umask:\s*([0-7]+)$", re.MULTILINE)
+_UMASK = re.compile(rb"Name:[^\n]*\nUmask:\s*([0-7]+)\n")
+"""The beginning of a process's status."""
 
 _IGNORED_VARIABLES = re.compile(r"JPY_.*|PYTEST_.*|COLUMNS|LINES|_|OLDPWD|PWD|SHLVL|TERM.*")
 
@@ -232,14 +234,19 @@ class Environment(Part):
 class Decimal(Part):
     name = "<decimal>"
 
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = ()
+        """The facts and traps of both contexts, as they were when `_found` was made."""
+        self._found: Any = None
+
     def read(self) -> Any:
-        now = decimal.getcontext()
-        kept = (now.prec, now.rounding, now.Emin, now.Emax, now.capitals, now.clamp)
-        traps = tuple(sorted(kind.__name__ for kind, on in now.traps.items() if on))
-        standard = decimal.DefaultContext
-        default = (standard.prec, standard.rounding, standard.Emin, standard.Emax, standard.capitals, standard.clamp)
-        usual = tuple(sorted(kind.__name__ for kind, on in standard.traps.items() if on))
-        return None if (kept, traps) == (default, usual) else (kept, traps)
+        now, standard = decimal.getcontext(), decimal.DefaultContext
+        seen = (_FACTS(now), now.traps, _FACTS(standard), standard.traps)
+        if seen != self._seen:
+            self._seen = (seen[0], now.traps.copy(), seen[2], standard.traps.copy())
+            kept, usual = (seen[0], _trapped(now)), (seen[2], _trapped(standard))
+            self._found = None if kept == usual else kept
+        return self._found
 
     def write(self, value: Any) -> None:
         (prec, rounding, low, high, capitals, clamp), traps = unpacked(value)
@@ -253,6 +260,13 @@ class Decimal(Part):
         flags = decimal.getcontext().flags
         decimal.setcontext(decimal.DefaultContext.copy())
         decimal.getcontext().flags.update(flags)
+
+
+_FACTS = operator.attrgetter("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def _trapped(context: decimal.Context) -> tuple[str, ...]:
+    return tuple(sorted(kind.__name__ for kind, on in context.traps.items() if on))
 
 
 class Locale(Part):
@@ -276,21 +290,23 @@ class Umask(Part):
     name = "<umask>"
 
     def __init__(self) -> None:
+        self._status: tuple[int, int] | None = None
+        """The process and its open status: every cell asks twice, and opening it costs as much as reading it."""
         self.start = self._now()
 
-    @staticmethod
-    def _now() -> int | None:
+    def _now(self) -> int | None:
         """Without setting it for a moment, which other threads would see."""
-        try:
-            handle = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        for _ in range(2):
             try:
-                head = os.read(handle, 512)  # the mask is in the second line
-            finally:
-                os.close(handle)
-        except OSError:
-            return None
-        found = _UMASK.search(head)
-        return None if found is None else int(found[1], 8)
+                if self._status is None or self._status[0] != os.getpid():
+                    self._status = os.getpid(), os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+                found = _UMASK.match(os.pread(self._status[1], 512, 0))
+            except OSError:
+                found = None
+            if found is not None:
+                return int(found[1], 8)
+            self._status = None  # somebody closed all files, and the number may be another file's by now
+        return None
 
     def read(self) -> Any:
         now = self._now()
@@ -311,11 +327,30 @@ class Logging(Part):
 
     def __init__(self) -> None:
         self.start: dict[str, Any] = {}
+        self._seen: tuple[Any, ...] = ()
+        """What every cell looks at, as it was when `_found` was made."""
+        self._found: dict[str, Any] | None = None
 
     def note_start(self) -> None:
-        self.start = _loggers()
+        self.start, self._seen = _loggers(), ()
 
     def read(self) -> Any:
+        loggers = list(logging.root.manager.loggerDict.values())
+        known = [logging.root, *(logger for logger in loggers if isinstance(logger, logging.Logger))]
+        busy = [logger for logger in known if logger.handlers]
+        seen = (
+            loggers,
+            logging.root.manager.disable,
+            list(map(_SWITCHES, known)),
+            busy,
+            [_kinds(logger) for logger in busy],
+        )
+        if seen != self._seen:
+            self._seen = seen
+            self._found = self._changed()
+        return self._found
+
+    def _changed(self) -> dict[str, Any] | None:
         now = _loggers()
         changed = {}
         for name in {*now, *self.start}:
@@ -348,6 +383,7 @@ class Logging(Part):
 
 _USUAL_LOGGER = (logging.NOTSET, True, False, ())
 _DISABLE = "\0disable"
+_SWITCHES = operator.attrgetter("level", "propagate", "disabled")
 
 
 def _loggers() -> dict[str, Any]:
@@ -355,9 +391,12 @@ def _loggers() -> dict[str, Any]:
     found: dict[str, Any] = {_DISABLE: (logging.root.manager.disable, True, False, ())}
     for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
         if isinstance(logger, logging.Logger):
-            kinds = tuple(_kind(each) for each in logger.handlers if not isinstance(each, logging.NullHandler))
-            found[name] = (logger.level, logger.propagate, logger.disabled, kinds)
+            found[name] = (*_SWITCHES(logger), _kinds(logger))
     return {name: state for name, state in found.items() if state != _USUAL_LOGGER}
+
+
+def _kinds(logger: logging.Logger) -> tuple[str, ...]:
+    return tuple(_kind(each) for each in logger.handlers if not isinstance(each, logging.NullHandler))
 
 
 def _kind(handler: logging.Handler) -> str:
@@ -424,24 +463,21 @@ class Signals(Part):
 
     def __init__(self) -> None:
         self.start: dict[str, str] = {}
+        self._handlers: list[Any] = []
+        """The handlers, as they were when `_found` was made."""
+        self._found: dict[str, str] | None = None
 
     def note_start(self) -> None:
-        self.start = self._now()
-
-    @staticmethod
-    def _now() -> dict[str, str]:
-        found = {}
-        for number in _NUMBERS:
-            if number != signal.SIGINT:
-                handler = _signal.getsignal(number)  # without the enums around it, which cost more than the question
-                if handler not in (signal.SIG_DFL, None):
-                    found[signal.Signals(number).name if number in _SIGNALS else str(number)] = _handler(handler)
-        return found
+        self.start, self._handlers = _handlers_of(_handlers()), []
 
     def read(self) -> Any:
-        now = self._now()
-        names = {name for name in {*now, *self.start} if now.get(name) != self.start.get(name)}
-        return {name: now.get(name, "default") for name in sorted(names)} or None
+        handlers = _handlers()
+        if not self._handlers or not all(map(operator.is_, handlers, self._handlers)):
+            now = _handlers_of(handlers)
+            names = {name for name in {*now, *self.start} if now.get(name) != self.start.get(name)}
+            self._handlers = handlers
+            self._found = {name: now.get(name, "default") for name in sorted(names)} or None
+        return self._found
 
     def delta(self, before: Any, after: Any) -> dict[str, Any]:
         plain = {name: handler for name, handler in after.items() if handler in ("default", "ignore")}
@@ -462,8 +498,22 @@ class Signals(Part):
                 signal.signal(_number(name), signal.SIG_IGN if ignored else signal.SIG_DFL)
 
 
-_NUMBERS = tuple(sorted(int(number) for number in signal.valid_signals()))
+_NUMBERS = tuple(sorted(int(number) for number in signal.valid_signals() if number != signal.SIGINT))
 _SIGNALS = frozenset(int(number) for number in signal.Signals)
+
+
+def _handlers() -> list[Any]:
+    """The handlers of `_NUMBERS`, without the enums around them, which cost more than the question."""
+    return list(map(_signal.getsignal, _NUMBERS))
+
+
+def _handlers_of(handlers: list[Any]) -> dict[str, str]:
+    """By the signal's name, those that are not the default."""
+    return {
+        signal.Signals(number).name if number in _SIGNALS else str(number): _handler(handler)
+        for number, handler in zip(_NUMBERS, handlers, strict=True)
+        if handler not in (signal.SIG_DFL, None)
+    }
 
 
 def _number(name: str) -> int:

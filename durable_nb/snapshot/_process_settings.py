@@ -123,10 +123,20 @@ def _shell() -> Any:
 _LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
 
 
+@functools.cache
+def _limit_numbers() -> dict[str, int]:
+    """The limits that this system has."""
+    import resource
+
+    return {name: getattr(resource, f"RLIMIT_{name}") for name in _LIMITS if hasattr(resource, f"RLIMIT_{name}")}
+
+
 def _limits() -> Any:
     resource = _loaded("resource")
-    names = () if resource is None else [name for name in _LIMITS if hasattr(resource, f"RLIMIT_{name}")]
-    return tuple((name, resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))) for name in names)
+    if resource is None:
+        return ()
+    numbers = _limit_numbers()
+    return tuple(zip(numbers, map(resource.getrlimit, numbers.values()), strict=True))
 
 
 def _set_limits(value: Any) -> None:
@@ -198,6 +208,7 @@ class Registered(Steady):
 
     def __init__(self) -> None:
         super().__init__()
+        self._tables = _Tables()
         self._sizes: list[int] = []
         self._functions: list[Any] = []
         """All that the tables hold, and the length of each, as they were when `_found` was made."""
@@ -206,11 +217,13 @@ class Registered(Steady):
         """Registered functions by their identity, kept so that no other gets it."""
 
     def read(self) -> Any:
-        shown = list(_display_tables())
-        tables = [*shown, *_tables_of_the_shell(), copyreg.dispatch_table]
+        if not self._tables.are_current():
+            self._tables = _Tables(_shell())
+        tables = self._tables.tables
         sizes, functions = list(map(len, tables)), list(chain.from_iterable(map(dict.values, tables)))
         if sizes != self._sizes or not all(map(operator.is_, functions, self._functions)):
-            foreign = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < len(shown))]
+            shown = self._tables.shown
+            foreign = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < shown)]
             self._known.update((ident(function), function) for _, function in foreign)
             self._sizes, self._functions = sizes, functions
             self._found = sorted((told, ident(function)) for told, function in foreign)
@@ -231,32 +244,79 @@ class Registered(Steady):
         """Nothing: the cell runs again."""
 
 
-def _display_tables() -> Iterator[dict[Any, Any]]:
-    shell = _shell()
-    if shell is not None:
-        for formatter in _trait(_trait(shell, "display_formatter"), "formatters").values():
-            yield _trait(formatter, "type_printers")
-            yield _trait(formatter, "deferred_printers")
-            yield _trait(formatter, "singleton_printers")
+class _Tables:
+    """The tables that functions are registered in, and the way to each, to tell whether it is still the same.
 
+    Args:
+        shell: whose; without one there is only the table of `copyreg`.
+    """
 
-def _trait(holder: Any, name: str) -> Any:
-    """A trait's value. Where it is set, traitlets' own way to it is ten times as long, and each cell asks for sixty."""
-    found = getattr(holder, "_trait_values", {}).get(name)
-    return getattr(holder, name) if found is None else found
+    def __init__(self, shell: Any = None) -> None:
+        self._shell = shell
+        self._holders: list[dict[Any, Any]] = []
+        self._keys: list[Any] = []
+        self._held: list[Any] = []
+        """What each holder has under its key."""
+        self._containers: list[dict[Any, Any]] = []
+        self._sizes: list[int] = []
+        """How many tables each container has."""
+        self.tables: list[dict[Any, Any]] = []
+        if shell is not None:
+            self._of_display(shell)
+        self.shown = len(self.tables)
+        """How many of them, the first ones, are the display's."""
+        if shell is not None:
+            self._of_shell(shell)
+        self.tables.append(copyreg.dispatch_table)
 
+    def are_current(self) -> bool:
+        """Whether the shell still has these very tables. Every cell asks twice: it is one pass in C."""
+        held = map(dict.get, self._holders, self._keys)
+        return (
+            _shell() is self._shell
+            and list(map(len, self._containers)) == self._sizes
+            and all(map(operator.is_, held, self._held))
+        )
 
-def _tables_of_the_shell() -> Iterator[dict[Any, Any]]:
-    """Magics by name, and the handler of each class of errors that a notebook treats itself."""
-    shell = _shell()
-    if shell is not None:
-        yield from _trait(_trait(shell, "magics_manager"), "magics").values()
-        wrapped = getattr(getattr(shell, "CustomTB", None), "__func__", None)
+    def _of_display(self, shell: Any) -> None:
+        for formatter in self._each(self._trait(self._trait(shell, "display_formatter"), "formatters")):
+            for name in ("type_printers", "deferred_printers", "singleton_printers"):
+                self.tables.append(self._trait(formatter, name))
+
+    def _of_shell(self, shell: Any) -> None:
+        """Magics by name, and the handler of each class of errors that a notebook treats itself."""
+        self.tables += self._each(self._trait(self._trait(shell, "magics_manager"), "magics"))
+        errors = self._trait(shell, "custom_exceptions") or ()
+        wrapped = getattr(self._noted(vars(shell), "CustomTB"), "__func__", None)
         held = [cell.cell_contents for cell in getattr(wrapped, "__closure__", None) or ()]
         handlers = [
             handler for handler in held if str(getattr(handler, "__module__", "IPython")).partition(".")[0] != "IPython"
         ]
-        yield {error: handler for error in _trait(shell, "custom_exceptions") or () for handler in handlers}
+        self.tables.append({error: handler for error in errors for handler in handlers})
+
+    def _noted(self, holder: dict[Any, Any], key: Any) -> Any:
+        found = holder.get(key)
+        self._holders.append(holder)
+        self._keys.append(key)
+        self._held.append(found)
+        return found
+
+    def _each(self, table: dict[Any, Any]) -> list[Any]:
+        """The values of a container."""
+        self._containers.append(table)
+        self._sizes.append(len(table))
+        return [self._noted(table, key) for key in list(table)]
+
+    def _trait(self, holder: Any, name: str) -> Any:
+        """A trait's value, from where traitlets keeps it: its own way there is ten times as long."""
+        value = _trait(holder, name)
+        self._noted(holder._trait_values, name)
+        return value
+
+
+def _trait(holder: Any, name: str) -> Any:
+    found = getattr(holder, "_trait_values", {}).get(name)
+    return getattr(holder, name) if found is None else found
 
 
 _OF_THE_SHELL = frozenset({"IPython", "matplotlib_inline", "ipykernel"})

@@ -21,9 +21,9 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -35,12 +35,10 @@ from durable_nb.snapshot._definitions import Definitions, default_filename
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._groups import MISSING, Group, Version, parted
 from durable_nb.snapshot._links import ObjectIndex, connected
-from durable_nb.snapshot._marks import Mark, Marks, moved
+from durable_nb.snapshot._marks import Mark, Marks, Picture, moved
 from durable_nb.snapshot._process import ProcessState, note_starts
 from durable_nb.snapshot._promises import Promise, Promises
 from durable_nb.snapshot._scan import Problem, Scan, scan
-
-_SCAN_OF = attrgetter("scan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,8 @@ class Tracker:
         self.bound = Bindings(namespace, hidden)
         self._capture = capture
         self._groups: dict[str, Group] = {}
+        self._blank = True
+        """Whether there may be names without a group, or with one that was never passed over."""
         self._index = ObjectIndex()
         self._module_states: dict[str, str] = {}
         self._versions: dict[str, Version] = {}
@@ -140,10 +140,11 @@ class Tracker:
 
     def before(self, touched: Iterable[str]) -> Before:
         """Make sure that there is something to compare with. Call right before the cell runs."""
-        bindings = self._catch_up()
+        if not self._is_as_marked():
+            self._catch_up()
         self._arrived.clear()
-        wanted = [name for name in touched if name in bindings]
-        for name in self._not_looked_at(bindings):
+        wanted = [name for name in touched if name in self._marks]
+        for name in self._not_looked_at() if self._blank else ():
             group = self._group(name)
             if group.scan is None:  # still: the pass over a name before may have looked at it too
                 # A restored value whose version is lineage has nothing but a state to tell a change by.
@@ -159,11 +160,15 @@ class Tracker:
         self._marks = self._marks.copy()  # a new one: the picture of a cell around this one stays
         return Before(self._marks, states, self._capture())
 
-    def _not_looked_at(self, bindings: Mapping[str, Any]) -> list[str]:
+    def _is_as_marked(self) -> bool:
+        """Whether nothing was bound or deleted since: so it is before nearly every cell."""
+        return not self._promises and self._marks.show(*self.bound.pairs())
+
+    def _not_looked_at(self) -> list[str]:
         known = self._groups
-        if bindings.keys() <= known.keys() and all(map(_SCAN_OF, known.values())):
-            return []  # as before nearly every cell: the question is asked of all names
-        return [name for name in bindings if (found := known.get(name)) is None or found.scan is None]
+        found = [name for name in self.bindings() if (group := known.get(name)) is None or group.scan is None]
+        self._blank = bool(found)
+        return found
 
     def after(
         self,
@@ -188,20 +193,25 @@ class Tracker:
             read: names that the cell may have looked at, whose versions are its inputs; None for all.
             process: the process's state after the cell, when it is known already.
         """
-        then = dict(self._groups), dict(self._versions)
         bindings = self._settled()
-        rebound = self._marks_then(before).moved(bindings)
+        picture = Picture.of(bindings)
+        marks_then = self._marks_then(before)
+        rebound = marks_then.moved(bindings, picture)
         self.definitions.note(bindings[name] for name in rebound)
         # Bound and deleted again: wherever the name is bound before a replay, it is not afterwards.
         again = [name for name in binds if name in bindings]
         deleted: tuple[str, ...] = ()
-        if len(again) < len(binds) or not before.marks.keys() <= bindings.keys():
+        new = sum(name not in marks_then for name in rebound)
+        if len(again) < len(binds) or len(bindings) - len(marks_then) != new:
             deleted = tuple(name for name in dict.fromkeys([*before.marks, *binds]) if name not in bindings)
-        looked_at = {*touched, *rebound}
-        look = [name for name in bindings if name in looked_at]
-        if read is not None:
+        look = self._ordered({*touched, *rebound}, bindings)
+        was: dict[str, Group] = {}
+        groups_then: Mapping[str, Group] = ChainMap(was, self._groups)
+        versions_then: Mapping[str, Version] = self._versions
+        if read is not None and any(len(self._beside(name)) > 1 for name in (*rebound, *deleted)):
+            groups_then, versions_then = dict(self._groups), dict(self._versions)
             self._part([*rebound, *deleted], read)
-        changed = self._regroup(bindings, look, {*rebound}, deleted, before.states)
+        changed = self._regroup(bindings, look, {*rebound}, deleted, before.states, was)
         for name in again:
             if self._groups[name] not in changed:
                 changed.append(self._groups[name])
@@ -209,16 +219,23 @@ class Tracker:
             self._promises.forget_place(name)
         self._dirty.difference_update(rebound, again, deleted)
         fresh = {*rebound, *again}
-        inherited = {} if read is None else _inherited(changed, before.marks.keys() - fresh, read, *then)
+        inherited = {}
+        if read is not None:
+            old = {name for group in changed for name in group.names if name in before.marks and name not in fresh}
+            inherited = _inherited(changed, old, read, groups_then, versions_then)
         versions: dict[str, Version] = {}
         for group in changed:
             versions |= self._new_versions(group, fingerprint, nonce)
-        self._marks = self._marks.renewed(
-            bindings, rebound if self._marks is before.marks else self._marks.moved(bindings)
-        )
+        moved_since = rebound if self._marks is before.marks else self._marks.moved(bindings, picture)
+        self._marks = self._marks.renewed(bindings, moved_since, picture)
         problems = tuple(problem for group in changed for problem in group.problems)
         differs = ProcessState.diff(before.process, self._capture() if process is None else process)
         return Delta(versions, deleted, changed, problems, differs, self, inherited)
+
+    def _beside(self, name: str) -> tuple[str, ...]:
+        """The names of a name's group; none when it has no group."""
+        group = self._groups.get(name)
+        return () if group is None else group.names
 
     def _part(self, gone: Iterable[str], read: Collection[str]) -> None:
         """Names that the cell bound anew leave those groups that it did not look into.
@@ -412,6 +429,7 @@ class Tracker:
         """The names are one group with these versions, whatever they were before."""
         for name in names:
             self._leave(name)
+        self._blank = True
         group = Group(tuple(names))
         for name in names:
             self._groups[name] = group
@@ -424,6 +442,7 @@ class Tracker:
         self._versions.pop(name, None)
         if group is None:
             return
+        self._blank = True
         self._index.remove(group)
         rest = tuple(other for other in group.names if other != name and self._groups.get(other) is group)
         if rest:
@@ -439,6 +458,7 @@ class Tracker:
     def _group(self, name: str) -> Group:
         group = self._groups.get(name)
         if group is None:
+            self._blank = True
             group = self._groups[name] = Group((name,))
         return group
 
@@ -489,8 +509,11 @@ class Tracker:
         return scan([(name, self.value(name)) for name in names], self.definitions, hashing=hashing)
 
     def _ordered(self, names: Iterable[str], bindings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        wanted = set(names)
-        return tuple(name for name in (self.bindings() if bindings is None else bindings) if name in wanted)
+        known = self.bindings() if bindings is None else bindings
+        wanted = {name for name in names if name in known}
+        if len(wanted) < 2:
+            return tuple(wanted)
+        return tuple(name for name in known if name in wanted)
 
     def _remember(self, group: Group) -> None:
         assert group.scan is not None
@@ -506,8 +529,12 @@ class Tracker:
         rebound: set[str],
         deleted: Iterable[str],
         states: Mapping[str, tuple[tuple[str, ...], str | None]],
+        was: dict[str, Group],
     ) -> list[Group]:
-        """Pass over what may have changed, form the groups anew, and return those that changed."""
+        """Pass over what may have changed, form the groups anew, and return those that changed.
+
+        `was` is told the groups that names had until now, where they get another.
+        """
         broken = {ident(self._groups[name]): self._groups[name] for name in [*look, *deleted] if name in self._groups}
         units: list[tuple[str, ...]] = []
         streams = {
@@ -528,7 +555,9 @@ class Tracker:
             self._groups.pop(name, None)
             self._versions.pop(name, None)
         scans = [self._scan(unit) for unit in units]
-        for absorbed in self._absorbed(scans):
+        absorbed_groups = self._absorbed(scans)
+        was.update((name, group) for group in (*broken.values(), *absorbed_groups) for name in group.names)
+        for absorbed in absorbed_groups:
             self._index.remove(absorbed)
             units.append(absorbed.names)
             scans.append(absorbed.scan if absorbed.scan is not None else self._scan(absorbed.names))
@@ -639,10 +668,12 @@ class Tracker:
         """Notice names that were bound or deleted outside of cells; returns the bindings."""
         bindings = self._settled()
         strange = self._marks.moved(bindings)
+        if not strange and len(self._marks) == len(bindings):
+            return bindings  # all that is bound is marked, and nothing else is
         self.definitions.note(bindings[name] for name in strange)
         gone = self._marks.keys() - bindings.keys()
         if strange or gone:
-            for group in self._regroup(bindings, strange, set(strange), sorted(gone), {}):
+            for group in self._regroup(bindings, strange, set(strange), sorted(gone), {}, {}):
                 self._new_versions(group, None, None)
             self._marks = self._marks.renewed(bindings, self._marks.moved(bindings))
         return bindings
@@ -652,7 +683,7 @@ class Tracker:
         group.doubtful = False
         old = group.scan.state if group.scan is not None else None
         states = dict.fromkeys(group.names, (group.names, old))
-        for changed in self._regroup(self.bindings(), group.names, set(), (), states):
+        for changed in self._regroup(self.bindings(), group.names, set(), (), states, {}):
             self._new_versions(changed, None, None)
 
 

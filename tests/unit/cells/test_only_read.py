@@ -79,7 +79,7 @@ def spared_in(source: str, **names: Any) -> frozenset[str]:
     reads = analyse(tree, namespace, tracker.functions_of)
     for name in reads.names:
         tracker.version(name)
-    return spared(only_read(tree), reads, tracker)
+    return spared(tree, reads, tracker)
 
 
 def test_an_array_is_spared_beside_numbers_and_numpy() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from durable_nb._ident import ident
 from durable_nb.snapshot._addresses import POINTER, _asked, addresses_of
+from durable_nb.snapshot._bindings import Bindings
 from durable_nb.snapshot._marks import Mark, Marks, moved
 from durable_nb.snapshot._tracker import Tracker
 
@@ -73,6 +74,9 @@ def test_the_picture_tells_what_asking_every_mark_tells(data: st.DataObject) -> 
                 bindings[name] = pool[number % len(pool)]
         plain = moved(dict(known), bindings)
         assert known.moved(bindings) == plain
+        if known.show(list(bindings), tuple(bindings.values())):
+            assert not plain
+            assert known.keys() == bindings.keys()
         if data.draw(st.booleans()) and bindings:
             name = next(iter(bindings))
             known[name] = Mark(bindings[name])
@@ -80,6 +84,9 @@ def test_the_picture_tells_what_asking_every_mark_tells(data: st.DataObject) -> 
         known = known.renewed(bindings, known.moved(bindings)) if data.draw(st.booleans()) else known.copy()
         assert known.moved(bindings) == moved(dict(known), bindings)
         assert not set(known.copy().moved(bindings)) ^ set(known.moved(bindings))
+        fresh = known.renewed(bindings, known.moved(bindings))
+        assert fresh.show(list(bindings), tuple(bindings.values()))
+        assert set(fresh._unsure) == {name for name, mark in fresh.items() if mark.may_be_gone}
 
 
 def test_a_dead_value_whose_address_is_given_out_again_has_moved() -> None:
@@ -107,3 +114,23 @@ def test_addresses_read_from_memory_are_those_that_are_asked_for() -> None:
     assert len(addresses_of(values)) == len(values) * POINTER == len(_asked(tuple(values)))
     assert addresses_of([*values[:-1], object()]) != addresses_of(values)
     assert addresses_of([]) == b""
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "_x", "_", "__", "display", "_i1", "exit"]), st.integers(-1, 3))))
+def test_what_is_bound_is_found_step_by_step_as_it_is_found_at_once(steps: list[tuple[str, int]]) -> None:
+    """Whatever the user and the shell bind and delete, in whatever order."""
+    shells: dict[str, Any] = {"display": object(), "_": "", "__": "", "exit": object(), "In": [""], "_oh": {}}
+    namespace = dict(shells)
+    watched = Bindings(namespace, dict(shells))
+    for name, number in steps:
+        if number == -1:
+            namespace.pop(name, None)
+        elif number == 3 and name in shells:
+            namespace[name] = shells[name]
+        elif number == 2:
+            namespace["_oh"][len(namespace["_oh"])] = name
+        else:
+            namespace[name] = number
+        again = Bindings(namespace, dict(shells))
+        again._hidden = watched._hidden  # taken before the user had bound anything
+        assert list(watched.all().items()) == list(again.all().items())
