@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 STORE_DIRECTORY = ".durable"
 """Name of the store's directory beside the notebook."""
@@ -95,7 +96,20 @@ def is_listed_secret(name: str) -> bool:
 
     The list is `DURABLE_NB_SECRETS`: names or patterns (`*_dsn`), separated by commas or spaces.
     """
-    return any(fnmatchcase(name.lower(), pattern) for pattern in _patterns(os.environ.get("DURABLE_NB_SECRETS", "")))
+    patterns = _patterns(_listed())
+    return bool(patterns) and any(fnmatchcase(name.lower(), pattern) for pattern in patterns)
+
+
+def _listed() -> str:
+    # Around `os.environ`, whose reads are noted as those of a cell: each name is asked for, several times a cell.
+    data: Any = getattr(os.environ, "_data", None)
+    if data is None:
+        return os.environ.get(_SECRETS, "")
+    found = data.get(os.environ.encodekey(_SECRETS))
+    return "" if found is None else os.environ.decodevalue(found)
+
+
+_SECRETS = "DURABLE_NB_SECRETS"
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,9 +66,7 @@ class Inputs(Mapping[tuple[str, str], Input]):
     __slots__ = ("_items",)
 
     def __init__(self, items: Iterable[Input] = ()) -> None:
-        self._items: dict[tuple[str, str], Input] = {}
-        for item in items:
-            self.add(item)
+        self._items: dict[tuple[str, str], Input] = {(item.kind, item.key): item for item in items}
 
     def add(self, item: Input) -> None:
         """Add an input."""
@@ -76,8 +74,7 @@ class Inputs(Mapping[tuple[str, str], Input]):
 
     def update(self, items: Iterable[Input]) -> None:
         """Add several."""
-        for item in items:
-            self.add(item)
+        self._items.update(((item.kind, item.key), item) for item in items)
 
     def discard(self, kind: str, key: str) -> None:
         """Leave an input out."""
@@ -100,6 +97,12 @@ class Inputs(Mapping[tuple[str, str], Input]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def values(self) -> ValuesView[Input]:
+        return self._items.values()
+
+    def items(self) -> ItemsView[tuple[str, str], Input]:
+        return self._items.items()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Inputs) and _pairs(self) == _pairs(other)
 
@@ -117,8 +120,8 @@ def _pairs(inputs: Inputs) -> dict[tuple[str, str], str]:
 def fingerprint(inputs: Inputs) -> str:
     """32 hex characters; equal exactly when the kinds, keys and versions are, in whatever order they were found."""
     parts: list[str] = []
-    for place in sorted(inputs):
-        parts += (*place, inputs[place].version)
+    for place, item in sorted(inputs.items()):
+        parts += (*place, item.version)
     return digest(*parts)
 
 

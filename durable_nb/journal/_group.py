@@ -22,6 +22,7 @@ class Request:
     """One `append` on its way into a transaction."""
 
     __slots__ = (
+        "_token",
         "after",
         "done",
         "due",
@@ -33,7 +34,6 @@ class Request:
         "lease",
         "refs",
         "status",
-        "token",
         "unsure",
     )
 
@@ -54,10 +54,16 @@ class Request:
         self.last = 0
         """The last number that its events were given, also by a transaction whose outcome is not known."""
         self.error: Exception | None = None
-        self.token: UUID = uuid4()
-        """Tells this request's events from equal ones of another."""
+        self._token: UUID | None = None
         self.unsure = False
         """Whether it was in a transaction whose outcome is not known."""
+
+    @property
+    def token(self) -> UUID:
+        """Tells this request's events from equal ones of another."""
+        if self._token is None:
+            self._token = uuid4()
+        return self._token
 
     @property
     def first(self) -> int:

@@ -377,16 +377,20 @@ class SqliteJournal(Journal):
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         self._refuse_fork()
-        with self._lock, self._translated():
-            self._set_durability(durable)
-            self._db.execute("BEGIN IMMEDIATE")
+        db = self._db
+        with self._lock:
             try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+                self._set_durability(durable)
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as exc:
+                raise StoreUnreadableError(str(self._place), str(exc)) from exc
 
     def _set_durability(self, durable: bool) -> None:
         if durable is not self._durable_now:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.exceptions import ValidationError
 from durable_nb.history import History
-from durable_nb.notebook._cell import Cell
-from durable_nb.notebook._session import children_of
+from durable_nb.notebook._cell import Cell, children_of
 from durable_nb.widgets.board import Board, Row, board_html, board_of, board_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from durable_nb.cells import Inputs, MagicCall, Reads, StepOptions, as_magic, parse_line_statement, parse_magic_line
+from durable_nb.cells import (
+    Inputs,
+    MagicCall,
+    Reads,
+    StepOptions,
+    as_magic,
+    digest,
+    fingerprint,
+    parse_line_statement,
+    parse_magic_line,
+)
 from durable_nb.exceptions import ValidationError
 
 MAGIC = "%%durable_step"
@@ -121,14 +131,19 @@ class Cell:
     """What was decided about it (`_plan.Plan`)."""
     wrote: tuple[str, ...] = ()
     """Names that its run bound or changed."""
-    inside: str = ""
-    """The parent that durable calls made in it are recorded under."""
+    holds_steps: bool = False
+    """Durable calls may be made in it."""
     waits: dict[str, Any] = field(default_factory=dict)
     """Durable calls inside it that wait now, by operation (`sdk.state.Waiting`)."""
     task: Any = None
     """The task of its body, when it awaits."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
+
+    @property
+    def inside(self) -> str:
+        """The parent that durable calls made in it are recorded under; empty when none can be."""
+        return children_of(self.operation, self.inputs) if self.holds_steps else ""
 
     @property
     def options(self) -> StepOptions:
@@ -142,6 +157,16 @@ class Cell:
         lines = (line.strip() for line in self.request.body.splitlines())
         first = next((line for line in lines if line and not line.startswith("#")), "(empty cell)")
         return first if len(first) <= 60 else first[:57] + "…"
+
+
+_STATIC = ("source", "python", "name", "everything")
+"""Kinds of input that are known before a cell runs."""
+
+
+def children_of(operation: str, inputs: Inputs) -> str:
+    """What durable calls inside a cell are recorded under: the cell, and the inputs it had when it started."""
+    before = Inputs(item for item in inputs.values() if item.kind in _STATIC)
+    return digest("children", operation, fingerprint(before))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class LazyContext:
         store: of the notebook.
         execution_id: the notebook's execution.
         lease: that this kernel holds on it.
-        parent: id of the operation that the cell's durable calls are recorded under.
+        parent: gives the id of the operation that the cell's durable calls are recorded under.
         on_use: called when the cell uses it for the first time.
         on_wait: told of calls that wait, from any thread.
         on_event: told of whatever is recorded, from any thread.
@@ -30,7 +30,7 @@ class LazyContext:
         store: Store,
         execution_id: str,
         lease: Lease | None,
-        parent: str,
+        parent: Callable[[], str],
         *,
         on_use: Callable[[], None] | None = None,
         on_wait: Callable[[Any], None] | None = None,
@@ -51,7 +51,7 @@ class LazyContext:
                 self._store.journal,
                 self._execution_id,
                 self._lease,
-                self._parent,
+                self._parent(),
                 blobs=self._store.blobs,
                 markers=self._store.markers,
                 on_progress=BatchBars(),

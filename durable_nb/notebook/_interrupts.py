@@ -5,9 +5,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
+from typing import Any, Self
 
 # The C function under `signal.signal`: every cell asks several times, and the enums around it cost more than the call.
 _handle = _signal.signal
@@ -15,41 +14,47 @@ _IGNORE = int(signal.SIG_IGN)
 
 
 class Held:
-    """Whether SIGINT came while it was held."""
+    """Holds SIGINT: whether it came meanwhile is noted, and nothing is raised."""
 
     came = False
+    _previous: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = (_handle(signal.SIGINT, self._note),)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            _handle(signal.SIGINT, self._previous[0])
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self.came = True
 
 
-@contextmanager
-def held_interrupts() -> Iterator[Held]:
+class Deferred:
+    """Ignores SIGINT."""
+
+    _previous: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = (_handle(signal.SIGINT, _IGNORE),)
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            _handle(signal.SIGINT, self._previous[0])
+
+
+def held_interrupts() -> Held:
     """Note SIGINT meanwhile instead of raising in the middle of our own work; the caller then ends the cell."""
-    held = Held()
-    if threading.current_thread() is not threading.main_thread():
-        yield held
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        held.came = True
-
-    previous = _handle(signal.SIGINT, note)
-    try:
-        yield held
-    finally:
-        _handle(signal.SIGINT, previous)
+    return Held()
 
 
-@contextmanager
-def deferred_interrupts() -> Iterator[None]:
+def deferred_interrupts() -> Deferred:
     """Ignore SIGINT meanwhile.
 
     The cell's body has ended when its checkpoint is written: an interrupt that comes then has nothing left to stop, and
     is dropped rather than raised into the next cell.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = _handle(signal.SIGINT, _IGNORE)
-    try:
-        yield
-    finally:
-        _handle(signal.SIGINT, previous)
+    return Deferred()

@@ -25,11 +25,9 @@ from typing import Any
 
 from durable_nb.cells import (
     FileState,
-    Inputs,
     Ordinals,
     Tables,
     canonical,
-    digest,
     fingerprint,
     identity,
     opens_by_itself,
@@ -116,6 +114,8 @@ class Session:
         self._told: set[str] = set()
         self._outside = False
         self._loose = False
+        self._user_ran = False
+        """Whether a thread or task of the user's ran when the cell was planned."""
         self._forced: set[str] = set()
         self._past: Past | None = None
         self._rows_written = 0
@@ -221,7 +221,8 @@ class Session:
 
     def plan(self, cell: Cell) -> Plan:
         """Decide what to do with the cell."""
-        if self.outside_ran() or self._loose or self._user_runs():
+        self._user_ran = self._user_runs()
+        if self.outside_ran() or self._loose or self._user_ran:
             self.waiting.load_all()
             self.tracker.invalidate(None)
         self.book.look_again()
@@ -262,7 +263,7 @@ class Session:
         cell.doubtful = self.book.of_doubtful(cell.reads)
         cell.spared = spared(cell.tree, cell.reads, self.tracker)
         cell.before = self.tracker.before(self.touched(cell))
-        cell.threads_before = running_work()
+        cell.threads_before = running_work() if self._user_ran else frozenset()  # of others' work nothing is asked
         self._record_start(cell, plan)
         cell.clock = time.perf_counter()
         cell.modules_before = self.world.module_states(cell.reads.modules)
@@ -287,12 +288,12 @@ class Session:
         home = self.home
         if not cell.managed or cell.declared or home is None or not self.owned(home):
             return
-        parent = cell.inside = children_of(cell.operation, cell.inputs)
+        cell.holds_steps = True
         cell.context = LazyContext(
             home.store,
             home.record.execution_id,
             home.ownership.lease,
-            parent,
+            lambda: cell.inside,
             on_use=self._starts.record_now,
             on_wait=functools.partial(self._told_of_wait, cell),
             on_event=self._told_of_event,
@@ -607,8 +608,11 @@ class Session:
         """Remember the cell for `%durable` and for the next ones."""
         self.done.append(cell)
         cell.number = self.result_number() if self.storing_history else None
+        stored = cell.report is not None and cell.report.status == "executed"  # then it was asked, and left nothing
         self._loose = (
-            cell.threads_before is not None and left_by(cell.threads_before, self.world.is_user_file) is not None
+            not stored
+            and cell.threads_before is not None
+            and left_by(cell.threads_before, self.world.is_user_file) is not None
         )
         self.results.tidy()
 
@@ -657,16 +661,6 @@ class Session:
 
 def _package_of(value: object) -> str:
     return (getattr(type(value), "__module__", None) or "").partition(".")[0]
-
-
-_STATIC = ("source", "python", "name", "everything")
-"""Kinds of input that are known before a cell runs."""
-
-
-def children_of(operation: str, inputs: Inputs) -> str:
-    """What durable calls inside a cell are recorded under: the cell, and the inputs it had when it started."""
-    before = Inputs(item for item in inputs.values() if item.kind in _STATIC)
-    return digest("children", operation, fingerprint(before))
 
 
 def static_mark(cell: Cell) -> str:

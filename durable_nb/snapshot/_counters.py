@@ -18,7 +18,7 @@ import itertools
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import EXTENDED_ARG, opmap
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -56,6 +56,8 @@ class Counters(Part):
         self._known: set[str] = set()
         self._modules = 0
         self._holders: dict[Place, Any] = {}
+        self._lookups: dict[Place, Callable[[str], Any]] = {}
+        """Per place, what gives an attribute of its holder: every cell asks all of them twice."""
         self._start: dict[Place, int] = {}
         self._ledgers: dict[Place, defaultdict[Any, Any]] = {}
         self._fresh: set[Place] = set()
@@ -67,7 +69,12 @@ class Counters(Part):
     def read(self) -> Any:
         """The numbers by place; None while no package counts."""
         self._notice()
-        found = {place: now for place, holder in self._holders.items() if (now := _value(holder, place[2])) is not None}
+        found: dict[Place, int] = {}
+        for place, lookup in self._lookups.items():
+            value = lookup(place[2])
+            now = value if type(value) is int else _value_of(value)
+            if now is not None:
+                found[place] = now
         found.update((place, _total(ledger)) for place, ledger in self._ledgers.items())
         return found or None
 
@@ -149,6 +156,7 @@ class Counters(Part):
                 if name.partition(".")[0] not in _OWN and isinstance(module, ModuleType):
                     places, ledgers = _places(name, module)
                     self._holders.update(places)
+                    self._lookups.update((place, vars(holder).get) for place, holder in places.items())
                     self._ledgers.update(ledgers)
                     self._fresh.update(places, ledgers)
         self._modules = len(sys.modules)

@@ -121,6 +121,9 @@ def _save_group(
     entry: dict[str, Any],
 ) -> list[Problem]:
     problems = list(group.problems)
+    if group.scan is not None and group.scan.is_atom:
+        _write_plain(tracker.value(group.names[0]), writer, entry)
+        return []
     if not problems:
         problems = check_round_trip(group, tracker)
     if not problems:

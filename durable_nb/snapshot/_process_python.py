@@ -22,6 +22,9 @@ from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot._digest import content_digest, digest_text
 from durable_nb.snapshot._process_part import Part, Steady, packed, unpacked
 
+_getcwd = os.getcwd
+"""Python's own: later there is a function in its place that notes what a cell asks."""
+
 _SECRET = re.compile(
     r"key|token|secret|passw|credential|auth|private|cookie|session|dsn|conn(ection)?_?str", re.IGNORECASE
 )
@@ -43,8 +46,17 @@ class Warnings(Part):
 
     def __init__(self) -> None:
         self._last: tuple[Any, str] = (None, "")
+        self._filters: list[Any] = []
+        self._found: list[Any] = []
+        """What these filters are."""
 
     def read(self) -> Any:
+        now = warnings.filters
+        if len(now) != len(self._filters) or not all(map(operator.is_, now, self._filters)):
+            self._filters, self._found = list(now), self._plain()
+        return self._found
+
+    def _plain(self) -> list[Any]:
         found = []
         for action, message, category, module, line in warnings.filters:
             if category.__module__ == "__main__":
@@ -161,7 +173,7 @@ class WorkingDirectory(Part):
 
 def _cwd() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109 - every cell asks twice, and a `Path` costs more than the question
+        return _getcwd()
     except FileNotFoundError:
         return ""
 

@@ -22,9 +22,12 @@ from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._deep import deeply
 from durable_nb.snapshot._definitions import Definitions
 from durable_nb.snapshot._digest import digest_text
-from durable_nb.snapshot._kinds import Kind
+from durable_nb.snapshot._kinds import ATOMS, Kind
 from durable_nb.snapshot._paths import find_path
-from durable_nb.snapshot._pickle import GroupPickler
+from durable_nb.snapshot._pickle import PROTOCOL, GroupPickler
+
+_SHORT = 1024
+"""Characters or bytes of what is an atom to a pass."""
 
 TRACK_CHUNKS_FROM = 4 << 20
 """Bytes from which on the chunk digests of a buffer are kept, to store only chunks that changed."""
@@ -92,6 +95,8 @@ class Scan:
     """Of large memory, the digests of each 1 MiB; valid only right after the scan."""
     plain: str | None = None
     """The digest of the content of a large tree of plain data (empty when only identities were collected)."""
+    is_atom: bool = False
+    """One number or short text, which needs no rules to be stored."""
 
     @property
     def storable(self) -> bool:
@@ -180,14 +185,34 @@ def scan(pairs: Sequence[tuple[str, Any]], definitions: Definitions, *, hashing:
         definitions: of the notebook.
         hashing: False collects identities only, and costs nothing per byte of arrays.
     """
-    found = _scan_plain(*pairs[0], definitions, hashing) if len(pairs) == 1 else None
-    if found is not None:
-        return found
+    if len(pairs) == 1:
+        name, value = pairs[0]
+        found = _scan_atom(name, value) if type(value) in ATOMS else _scan_plain(name, value, definitions, hashing)
+        if found is not None:
+            return found
     try:
         return _scan(pairs, definitions, hashing, deep=False)
     except RecursionError:
         # From the start, with a new memo: where an ordinary stack ends depends on who calls.
         return deeply(lambda: _scan(pairs, definitions, hashing, deep=True))
+
+
+def _scan_atom(name: str, value: Any) -> Scan | None:
+    """The same of what most cells bind: a number or a short text; None when it is looked at in the general way."""
+    if type(value) in (str, bytes) and (len(value) > _SHORT or is_secret_name(name)):
+        return None
+    if is_listed_secret(name):
+        return None
+    written = pickle.dumps(value, PROTOCOL)
+    return Scan(
+        names=(name,),
+        state=f"atom {name} {written.hex()}",
+        mutables={name: frozenset()},
+        shadowed={name: frozenset()},
+        shared=frozenset(),
+        nbytes=len(written),
+        is_atom=True,
+    )
 
 
 def _scan_plain(name: str, value: Any, definitions: Definitions, hashing: bool) -> Scan | None:
