@@ -14,6 +14,8 @@ Signer = Callable[[bytes], bytes]
 
 Row = tuple[Any, ...]
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 def _error_text(error: ErrorInfo | None) -> str | None:
     if error is None:
@@ -53,7 +55,7 @@ def row_of(execution_id: str, sequence: int, event: Event, signer: Signer | None
         event.payload,
         _error_text(event.error),
         None if event.due is None else float(event.due),
-        json.dumps(dict(event.details), ensure_ascii=False) if event.details else None,
+        _JSON.encode(dict(event.details)) if event.details else None,
     )
     return (*row, None if signer is None else _mac(signer, row))
 

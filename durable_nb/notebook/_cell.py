@@ -97,6 +97,8 @@ class Cell:
     """Arrays that it only computes from: they need no look when it ends."""
     before: Any = None
     threads_before: Any = None
+    left_nothing: bool = False
+    """It was found to have left no thread or task running."""
     modules_before: Any = None
     tables_before: Any = None
     """The lists, dicts and sets of installed packages that it names (`Tables`)."""

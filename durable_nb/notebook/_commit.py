@@ -166,6 +166,7 @@ class Committer:
         left = left_by(cell.threads_before, session.world.is_user_file)
         if left is not None:
             return f"{left}; join it in the same cell to have the cell stored"
+        cell.left_nothing = True
         if cell.set_up:
             return f"it sets {cell.set_up[0]}, which no checkpoint holds: set-up cells run every time"
         if cell.options.mode == "always":

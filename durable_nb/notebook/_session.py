@@ -608,9 +608,8 @@ class Session:
         """Remember the cell for `%durable` and for the next ones."""
         self.done.append(cell)
         cell.number = self.result_number() if self.storing_history else None
-        stored = cell.report is not None and cell.report.status == "executed"  # then it was asked, and left nothing
         self._loose = (
-            not stored
+            not cell.left_nothing
             and cell.threads_before is not None
             and left_by(cell.threads_before, self.world.is_user_file) is not None
         )

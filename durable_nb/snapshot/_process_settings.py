@@ -310,7 +310,7 @@ class _Tables:
     def _trait(self, holder: Any, name: str) -> Any:
         """A trait's value, from where traitlets keeps it: its own way there is ten times as long."""
         value = _trait(holder, name)
-        self._noted(holder._trait_values, name)
+        self._noted(getattr(holder, "_trait_values", vars(holder)), name)
         return value
 
 

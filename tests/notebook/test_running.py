@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from durable_nb.events import CELL, EventKind
 from tests.notebook.harness import Bench, Kernel, kernels, run_all
+from tests.notebook.stores import events
 
 pytestmark = [pytest.mark.kernel, pytest.mark.sampled(3)]
 
@@ -209,3 +213,38 @@ def test_a_nameless_runner_replays_a_payment_that_exactly_one_notebook_made(benc
     run = run_all(bench, [counter, pay], probes=["n"])
     assert run.verdicts[1] == "replayed"
     assert run.probes == {"n": "1"}
+
+
+def test_a_cell_that_takes_a_moment_is_seen_to_run_and_a_quick_one_is_recorded_by_its_end(bench: Bench) -> None:
+    quick, slow = "x = sum([1, 2])", "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
+    with Kernel(bench) as kernel:
+        kernel.run(quick)
+        assert [stored.event.kind for stored in events(bench)] == [EventKind.SUCCEEDED]
+        pending = kernel.execute(slow)
+        deadline = time.monotonic() + 60
+        while len(events(bench)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        begun = events(bench)[-1].event
+        assert (begun.kind, begun.details["source"]) == (EventKind.STARTED, slow)
+        bench.write("go", "")
+        assert pending.result().status == "ok"
+        assert [stored.event.kind for stored in events(bench)][2:] == [EventKind.SUCCEEDED]
+        assert events(bench)[2].event.at > begun.at
+
+
+def test_what_a_dead_kernel_was_at_is_known(bench: Bench) -> None:
+    with Kernel(bench) as kernel:
+        kernel.execute("import time\nprint('inside', flush=True)\ntime.sleep(600)").wait_for("inside")
+        while not events(bench):
+            time.sleep(0.01)
+        kernel.kill()
+    assert [stored.event.kind for stored in events(bench)] == [EventKind.STARTED]
+
+
+def test_a_cell_around_a_durable_line_is_recorded_before_it(bench: Bench) -> None:
+    cell = "%durable_step y = sum([1, 2])\nfrom durable_nb import context\nz = context.step(lambda _: 5, name='inner')"
+    with Kernel(bench) as kernel:
+        kernel.run(cell).expect_ok()
+    names = [(stored.event.sub_type, stored.event.kind) for stored in events(bench)]
+    assert names[0] == (CELL, EventKind.STARTED), "the parent of what is recorded inside is there before it"
+    assert names[-1] == (CELL, EventKind.SUCCEEDED)
