@@ -36,6 +36,7 @@ from durable_nb.snapshot._process_python import (
     looks_secret,
 )
 from durable_nb.snapshot._process_settings import Backend, Interactive, Registered, Settings
+from durable_nb.snapshot._twister import raw_state
 from durable_nb.snapshot._warned import Warned
 
 __all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts"]
@@ -133,8 +134,26 @@ class _Generator(Steady):
 class _Random(_Generator):
     name = "<random>"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw: tuple[bytes, Any] | None = None
+        """The state that `_found` is of."""
+        self._found: Any = None
+
     def state(self) -> Any:
         return random.getstate()
+
+    def note_start(self) -> None:
+        super().note_start()
+        self._raw = None
+
+    def read(self) -> Any:
+        generator: Any = getattr(random.getstate, "__self__", None)
+        state = raw_state(generator)
+        raw = None if state is None else (state, generator.gauss_next)
+        if raw is None or raw != self._raw:
+            self._raw, self._found = raw, super().read()
+        return self._found
 
     def write(self, value: Any) -> None:
         random.setstate(unpacked(value))

@@ -221,7 +221,7 @@ class Registered(Steady):
             self._tables = _Tables(_shell())
         tables = self._tables.tables
         sizes, functions = list(map(len, tables)), list(chain.from_iterable(map(dict.values, tables)))
-        if sizes != self._sizes or not all(map(operator.is_, functions, self._functions)):
+        if sizes != self._sizes or not _are_same(functions, self._functions):
             shown = self._tables.shown
             foreign = [each for n, table in enumerate(tables) for each in _foreign(table, shown=n < shown)]
             self._known.update((ident(function), function) for _, function in foreign)
@@ -242,6 +242,14 @@ class Registered(Steady):
 
     def reset(self) -> None:
         """Nothing: the cell runs again."""
+
+
+def _are_same(functions: list[Any], known: list[Any]) -> bool:
+    """Whether the functions are those that were there; a list compares its members by identity first, in C."""
+    try:
+        return functions == known
+    except Exception:  # noqa: BLE001 - a callable of the user's that compares in its own way
+        return False
 
 
 class _Tables:

@@ -104,6 +104,8 @@ class Tracker:
         self._dirty: set[str] = set()
         self.buffers = StoredBuffers()
         self._marks = Marks()
+        self._marks_are_held = False
+        """Whether a `Before` holds them."""
         self._promises = Promises(namespace)
         self._arrived: dict[str, Mark] = {}
         """Names that were materialised since the last `before`: no cell has bound them."""
@@ -157,7 +159,9 @@ class Tracker:
             group = self._groups[name]
             state = None if group.scan is None else group.scan.state
             states.update(dict.fromkeys(group.names, (group.names, state)))
-        self._marks = self._marks.copy()  # a new one: the picture of a cell around this one stays
+        if self._marks_are_held:  # the picture of a cell around this one stays
+            self._marks = self._marks.copy()
+        self._marks_are_held = True
         return Before(self._marks, states, self._capture())
 
     def _is_as_marked(self) -> bool:
@@ -227,7 +231,7 @@ class Tracker:
         for group in changed:
             versions |= self._new_versions(group, fingerprint, nonce)
         moved_since = rebound if self._marks is before.marks else self._marks.moved(bindings, picture)
-        self._marks = self._marks.renewed(bindings, moved_since, picture)
+        self._marks, self._marks_are_held = self._marks.renewed(bindings, moved_since, picture), False
         problems = tuple(problem for group in changed for problem in group.problems)
         differs = ProcessState.diff(before.process, self._capture() if process is None else process)
         return Delta(versions, deleted, changed, problems, differs, self, inherited)
@@ -675,7 +679,7 @@ class Tracker:
         if strange or gone:
             for group in self._regroup(bindings, strange, set(strange), sorted(gone), {}, {}):
                 self._new_versions(group, None, None)
-            self._marks = self._marks.renewed(bindings, self._marks.moved(bindings))
+            self._marks, self._marks_are_held = self._marks.renewed(bindings, self._marks.moved(bindings)), False
         return bindings
 
     def _recheck(self, group: Group) -> None:

@@ -160,7 +160,7 @@ def test_what_runs_around_each_cell_tells_objects_apart_without_an_audit_event(p
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name not in ("_sets.py", "_addresses.py")
+        if path.name not in ("_sets.py", "_addresses.py", "_twister.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Name) and node.id == "id" and isinstance(node.ctx, ast.Load)
     ]
