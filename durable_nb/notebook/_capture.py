@@ -367,8 +367,15 @@ class Tee:
 def flush() -> None:
     """Wait until the thread that sends streams has sent what was printed, by children and C code too."""
     _pipes.drain()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    out: Any = sys.stdout
+    err: Any = sys.stderr
+    sender: Any = getattr(out, "pub_thread", None)
+    both = sender is not None and sender is getattr(err, "pub_thread", None)
+    if both and sender.thread is not threading.current_thread():
+        sender.schedule(out._flush)  # one wait for both streams
+    else:
+        out.flush()
+    err.flush()
 
 
 def _in_opening_order(models: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
