@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from durable_nb._ident import ident
@@ -22,13 +22,29 @@ def running_work() -> frozenset[int]:
 
 def left_by(before: frozenset[int], is_user_file: IsUserFile) -> str | None:
     """What was started since and still runs, for people; None when nothing does."""
-    for thread in threading.enumerate():
-        if ident(thread) not in before and thread.is_alive() and _runs_user_code(thread, is_user_file):
+    for thread in _user_threads(is_user_file):
+        if ident(thread) not in before and thread.is_alive():
             return f"thread {thread.name!r} that it started is still running"
     for task in _tasks():
         if ident(task) not in before and not task.done() and _is_user_task(task, is_user_file):
             return f"task {task.get_name()!r} that it started is still running"
     return None
+
+
+class _Seen:
+    """The threads that ran when it was asked last, and those of them that run the user's code."""
+
+    judge: IsUserFile | None = None
+    threads: Sequence[threading.Thread] = ()
+    users: Sequence[threading.Thread] = ()
+
+
+def _user_threads(is_user_file: IsUserFile) -> Sequence[threading.Thread]:
+    threads = threading.enumerate()
+    if threads != _Seen.threads or is_user_file != _Seen.judge:  # each cell asks twice, nearly always of the same ones
+        _Seen.judge, _Seen.threads = is_user_file, threads
+        _Seen.users = [thread for thread in threads if _runs_user_code(thread, is_user_file)]
+    return _Seen.users
 
 
 def _tasks() -> set[asyncio.Task[Any]]:
