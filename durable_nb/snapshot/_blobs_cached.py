@@ -7,6 +7,7 @@ written to, blobs are read into memory. What counts is what the server has: `put
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +16,48 @@ from durable_nb.abc import BlobPlace, BlobStore, Buffer
 from durable_nb.exceptions import DamagedBlobError, MissingBlobError
 from durable_nb.snapshot._blobs import FileBlobStore, Map, address_of, views
 
-__all__ = ["CachedBlobStore"]
+__all__ = ["CachedBlobStore", "NoCopies"]
 
 _KNOWN_SECONDS = 600.0
 """How long a blob is taken to be on the server without asking again: a collection takes far longer to remove it."""
+
+
+class NoCopies(FileBlobStore):
+    """In place of a folder that cannot be made: nothing is in it, and nothing can be written to it.
+
+    Args:
+        root: where the folder would be.
+    """
+
+    def __init__(self, root: Path) -> None:  # the folder is not there: the base class would make it
+        self.root = root
+
+    def put(self, data: Buffer | Sequence[Buffer]) -> str:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def put_large(self, data: memoryview) -> tuple[str, list[bytes]]:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def receive(self, address: str, data: Iterator[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def get(self, address: str) -> bytes:
+        raise MissingBlobError(address)
+
+    def map(self, address: str) -> memoryview:
+        raise MissingBlobError(address)
+
+    def size(self, address: str) -> int:
+        raise MissingBlobError(address)
+
+    def vouches(self, address: str, size: int) -> bool:
+        return False
+
+    def settle(self, timeout: float | None = None) -> tuple[str, ...]:
+        return ()
+
+    def delete(self, address: str) -> None:
+        """Nothing is there."""
 
 
 class CachedBlobStore(BlobStore):
