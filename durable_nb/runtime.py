@@ -25,7 +25,7 @@ from durable_nb.exceptions import (
     StoreUnreadableError,
     ValidationError,
 )
-from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl, size_of
 
 if TYPE_CHECKING:
     from durable_nb.sdk._driver import Driver
@@ -160,13 +160,13 @@ def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
         raise StoreUnreadableError(
             str(url), "durable_nb does not encrypt a store on a server: unset DURABLE_NB_ENCRYPTION_KEY for it"
         )
-    cache = cache_of(url, chosen)
+    cache, limit = cache_of(url, chosen), size_of(chosen.cache_size)
     server = PostgresServer(url, create=create)
     try:
         files = _copies(cache)
         signer, *trusts = _signers(chosen)
         objects = None if chosen.blobs is None else open_objects(chosen.blobs)
-        blobs = CachedBlobStore(PostgresBlobs(server, objects), files)
+        blobs = CachedBlobStore(PostgresBlobs(server, objects), files, limit=limit)
         journal = PostgresJournal(server, signer=signer, trusts=trusts)
         return Store(cache, journal, blobs, PostgresMarkers(server), PostgresShare(server), url)
     except BaseException:

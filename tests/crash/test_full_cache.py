@@ -1,7 +1,7 @@
 """Random lives of a shared store on a machine whose disk for copies is full, filling, or free again.
 
 The disk is a real one, of a megabyte and a half (a tmpfs), where root may mount it; else no file can grow. Each seed is a
-program of writes, reads and at-most-once steps; a model knows what was acknowledged. A full disk of copies is nobody's
+program of writes, reads, at-most-once steps and copies that are trimmed; a model knows what was acknowledged. A full disk of copies is nobody's
 concern: nothing may be refused, lost or falsified.
 """
 
@@ -32,8 +32,8 @@ SIZES = (100, 5000, 60_000, 300_000, 1_100_000)
 
 
 @contextmanager
-def _opened(url: str, cache: Path) -> Iterator[Store]:
-    store = open_store(url, settings=Settings(key="team", cache=str(cache)))
+def _opened(url: str, cache: Path, size: str = "20GB") -> Iterator[Store]:
+    store = open_store(url, settings=Settings(key="team", cache=str(cache), cache_size=size))
     try:
         yield store
     finally:
@@ -60,7 +60,7 @@ class _Life:
                 shutil.rmtree(self.cache, ignore_errors=True)
             if self.draw.random() < 0.5:
                 self.disk.fill(names=self.draw.random() < 0.5)
-            with _opened(self.url, self.cache) as store:
+            with _opened(self.url, self.cache, self.draw.choice(("20GB", "400KB"))) as store:
                 for _ in range(OPERATIONS // 5):
                     self.change_disk()
                     self.full += is_full(self.disk.folder)
