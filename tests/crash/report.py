@@ -51,10 +51,10 @@ its last synced commit are gone. Real disks keep more.
 BEYOND = """
 ## Beyond one machine
 
-Faults of a [shared store, its workers and its cluster](scale.md), from the same run. *Lost*: what was acknowledged and is not
-there, is not what it was, or never came to its end. *Doubled*: an at-most-once body that began again, or a record that is
-there twice. Both are found by comparing with a model, and a test fails when it finds one. A case is one fault (a kill, a
-cut, a partition) or one random program with faults in it; with `DURABLE_NB_SEED` other ones are drawn (here 1).
+Faults of a [shared store, its workers and its cluster](scale.md), counted by the same command. *Lost*: what was acknowledged
+and is not there, is not what it was, or never came to its end. *Doubled*: an at-most-once body that began again, or a record
+that is there twice. Both are found by comparing with a model, and a test fails when it finds one. A case is one fault (a
+kill, a cut, a partition) or one random program with faults in it; `DURABLE_NB_SEED` draws other ones (here 1).
 
 """
 
@@ -72,6 +72,11 @@ TAIL = """
 - An at-most-once *step of a handler* (`StepSemantics.AT_MOST_ONCE_PER_RETRY`) whose end was lost and whose start was not is
   an interrupted attempt, and the retry strategy that you gave decides: give none where nothing may happen twice.
 - Markers are files of the store: deleting the store directory deletes them.
+- The bucket of the tests is moto's S3 server behind a front that draws faults; no provider's own was tried. *Stale* is an
+  object that is not shown yet: nothing is overwritten there, so nothing old can be shown in its place.
+- Hosts of the tests are network namespaces on one machine: networks, processes and identities of their own, one clock, one
+  kernel. They take root, and so does the full disk, which is a limit of file sizes without it; the table says so.
+- PostgreSQL is killed with all its processes, and its machine is not: what a loss of power takes is up to its `fsync`.
 - A clock that jumps forward can end the lease of an owner on *another host* early; the token still keeps the late owner
   from writing. On one host a lease never ends by time while its process lives.
 """
