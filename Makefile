@@ -71,6 +71,16 @@ $(STAMPS)/postgres:
 	fi
 	@touch $@
 
+# Hosts of tests are network namespaces: where they cannot be made, those tests are skipped and say why.
+$(STAMPS)/hosts:
+	@mkdir -p $(STAMPS)
+	@if command -v ip >/dev/null && command -v unshare >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2 util-linux >/dev/null \
+	    || echo "iproute2 cannot be installed: the tests with several hosts are skipped"; \
+	fi
+	@touch $@
+
 # The type checker of the front end's JavaScript, where npm is there; the tests say so when they are skipped without.
 $(STAMPS)/widgets: widgets/package-lock.json
 	@mkdir -p $(STAMPS)
@@ -81,7 +91,7 @@ $(STAMPS)/widgets: widgets/package-lock.json
 demo: $(STAMPS)/demo
 	$(BIN)/python demo/run_demo.py
 
-test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres $(STAMPS)/widgets lint
+test: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres $(STAMPS)/hosts $(STAMPS)/widgets lint
 	@$(COMPILE)
 	$(TEST_ENV) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not soak" --benchmark-disable
 
@@ -104,7 +114,7 @@ bench: $(STAMPS)/test
 	$(TEST_ENV) DURABLE_NB_BENCH_SCALE=1 $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
 	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.report
 
-soak: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres
+soak: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres $(STAMPS)/hosts
 	@mkdir -p out && rm -f out/evidence.jsonl
 	@$(COMPILE)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]" || echo "atheris is not there for this Python: coverage-guided fuzzing is left out"

@@ -316,6 +316,10 @@ class BlobStore(ABC):
     @abstractmethod
     def delete(self, address: str) -> None: ...
 
+    def trim(self) -> int:
+        """Bring copies that this machine keeps of a store elsewhere into their size; returns the bytes given back."""
+        return 0
+
 
 class Markers(ABC):
     """Proof, outside the journal, that an at-most-once body was started. Never collected, never overwritten."""

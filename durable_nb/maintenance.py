@@ -42,7 +42,7 @@ from durable_nb.exceptions import (
     ValidationError,
 )
 from durable_nb.runtime import Store, open_store
-from durable_nb.settings import Settings, StoreUrl
+from durable_nb.settings import Settings, StoreUrl, size_of
 
 __all__ = [
     "Budget",
@@ -331,21 +331,6 @@ class Budget:
     """Completed runs kept of one cell, so that editing back and forth still replays."""
 
 
-_UNITS = {"": 0, "b": 0, "k": 3, "kb": 3, "m": 6, "mb": 6, "g": 9, "gb": 9, "t": 12, "tb": 12}
-
-
-def size_of(text: str) -> int:
-    """`500 MB`, `20G`, `1000000`: bytes.
-
-    Raises:
-        ValidationError: it is no size.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if found is None or found[2].lower() not in _UNITS:
-        raise ValidationError(f"{text!r} is no size: write for example 500MB or 20GB")
-    return int(float(found[1]) * 10 ** _UNITS[found[2].lower()])
-
-
 def budget_of(settings: Settings) -> Budget:
     """The budget that the environment sets.
 
@@ -373,6 +358,8 @@ class Collected:
     """Blobs that go when no other process has the store open."""
     held: tuple[str, ...] = ()
     """Executions that a live process holds, and that were left alone."""
+    copies: int = 0
+    """Bytes of this machine's copies of a store on a server that were given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +388,8 @@ def collect(store: Store, budget: Budget | None = None, *, dry_run: bool = False
     before = store_size(store)
     pruned = sum(_prune(store, execution, numbers) for execution, numbers in going.items())
     blobs, waiting = _sweep(store, pruned > 0)
-    return Collected(pruned, blobs, max(before - store_size(store), 0), waiting, held)
+    copies = store.blobs.trim()
+    return Collected(pruned, blobs, max(before - store_size(store), 0), waiting, held, copies)
 
 
 def collect_if_due(store: Store, budget: Budget) -> Collected | None:

@@ -25,10 +25,11 @@ from durable_nb.exceptions import (
     StoreUnreadableError,
     ValidationError,
 )
-from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl
+from durable_nb.settings import STORE_DIRECTORY, Settings, StoreUrl, size_of
 
 if TYPE_CHECKING:
     from durable_nb.sdk._driver import Driver
+    from durable_nb.snapshot import FileBlobStore
 
 __all__ = [
     "Store",
@@ -153,28 +154,36 @@ def open_store(
 
 def _open_on_server(url: StoreUrl, chosen: Settings, *, create: bool) -> Store:
     from durable_nb.journal import PostgresBlobs, PostgresJournal, PostgresMarkers, PostgresServer, PostgresShare
-    from durable_nb.snapshot import CachedBlobStore, FileBlobStore, open_objects
+    from durable_nb.snapshot import CachedBlobStore, open_objects
 
     if chosen.encryption_key is not None:
         raise StoreUnreadableError(
             str(url), "durable_nb does not encrypt a store on a server: unset DURABLE_NB_ENCRYPTION_KEY for it"
         )
-    cache = cache_of(url, chosen)
+    cache, limit = cache_of(url, chosen), size_of(chosen.cache_size)
     server = PostgresServer(url, create=create)
     try:
-        _make_directory(cache)
-        files = FileBlobStore(cache / "blobs")
+        files = _copies(cache)
         signer, *trusts = _signers(chosen)
         objects = None if chosen.blobs is None else open_objects(chosen.blobs)
-        blobs = CachedBlobStore(PostgresBlobs(server, objects), files)
+        blobs = CachedBlobStore(PostgresBlobs(server, objects), files, limit=limit)
         journal = PostgresJournal(server, signer=signer, trusts=trusts)
         return Store(cache, journal, blobs, PostgresMarkers(server), PostgresShare(server), url)
-    except OSError as exc:
-        server.close()
-        raise StoreUnreadableError(str(url), f"its copies cannot be kept in {cache}: {exc}") from exc
     except BaseException:
         server.close()
         raise
+
+
+def _copies(cache: Path) -> FileBlobStore:
+    """This machine's copies; a disk that is full stops nobody."""
+    from durable_nb.snapshot import FileBlobStore, NoCopies
+
+    try:
+        _make_directory(cache)
+        return FileBlobStore(cache / "blobs")
+    except OSError as exc:
+        logger.warning("blobs are read into memory, since no copies can be kept in %s: %s", cache, exc.strerror or exc)
+        return NoCopies(cache / "blobs")
 
 
 def _open_in_directory(place: str | os.PathLike[str], chosen: Settings, *, create: bool) -> Store:

@@ -11,8 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from durable_nb.exceptions import ValidationError
+
 STORE_DIRECTORY = ".durable"
 """Name of the store's directory beside the notebook."""
+
+_CACHE_SIZE = "20GB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,9 @@ class Settings:
     cache: str | None = None
     """Folder of the blobs that were read from a store on a server; None is one in the user's cache directory."""
 
+    cache_size: str = _CACHE_SIZE
+    """Size of the folder of copies; the least recently used ones go when it has more."""
+
     store_limit: str | None = None
     """Size (`20GB`) that the store may have; the oldest checkpoints go when it has more. None: no limit."""
 
@@ -82,6 +89,7 @@ class Settings:
             encryption_key=env.get("DURABLE_NB_ENCRYPTION_KEY") or None,
             blobs=env.get("DURABLE_NB_BLOBS") or None,
             cache=env.get("DURABLE_NB_CACHE") or None,
+            cache_size=env.get("DURABLE_NB_CACHE_SIZE") or _CACHE_SIZE,
             store_limit=env.get("DURABLE_NB_STORE_LIMIT") or None,
             store_days=env.get("DURABLE_NB_STORE_DAYS") or None,
         )
@@ -89,6 +97,21 @@ class Settings:
     def store_for(self, folder: Path) -> str:
         """The store of a notebook in `folder`."""
         return self.store or str(folder / STORE_DIRECTORY)
+
+
+_UNITS = {"": 0, "b": 0, "k": 3, "kb": 3, "m": 6, "mb": 6, "g": 9, "gb": 9, "t": 12, "tb": 12}
+
+
+def size_of(text: str) -> int:
+    """`500 MB`, `20G`, `1000000`: bytes.
+
+    Raises:
+        ValidationError: it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].lower() not in _UNITS:
+        raise ValidationError(f"{text!r} is no size: write for example 500MB or 20GB")
+    return int(float(found[1]) * 10 ** _UNITS[found[2].lower()])
 
 
 def is_listed_secret(name: str) -> bool:

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.notebook.harness import Bench
 from tests.servers.postgres import Cluster
+
+# No test asserts a time: an example may take long where the machine is shared.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 SEED = os.environ.get("DURABLE_NB_SEED", "1")
 

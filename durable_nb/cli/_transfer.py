@@ -116,6 +116,7 @@ def copy(stores: Stores, *, rename: str | None, in_the_open: bool, dry_run: bool
                     in_the_open=in_the_open,
                     dry_run=dry_run,
                     on_progress=tell,
+                    on_wait=_say_who,
                 )
             except (OSError, StoreError) as exc:
                 raise Complaint(f"the copy ended early: {exc}; the same command goes on from there") from exc
@@ -161,6 +162,10 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
         return
     with console.status("looking", spinner="dots") as status:
         yield lambda copied: status.update(f"{printable(copied.name)}: {_amount(copied)}")
+
+
+def _say_who(copied: Copied, holder: str) -> None:
+    sys.stderr.write(f"durable-nb: {printable(copied.name)} is held by {printable(holder)} in the target: waiting\n")
 
 
 def _amount(copied: Copied) -> str:

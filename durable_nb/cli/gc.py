@@ -61,6 +61,8 @@ def gc(
     sys.stdout.write(f"the store has {size(now)}: {place.label}\n")
     for name in done.held:
         sys.stdout.write(f"{printable(name)} is in use: its records stay\n")
+    if done.copies:
+        sys.stdout.write(f"{size(done.copies)} of this machine's copies went ({place.place.parent})\n")
     if done.waiting:
         sys.stdout.write(f"{done.waiting} blobs go when no other process has the store open, or in an hour\n")
     return 0

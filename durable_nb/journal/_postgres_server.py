@@ -55,6 +55,11 @@ _Q = queries("postgres")
 _SESSION = {
     # A client that is gone must not keep the row of an execution locked.
     "idle_in_transaction_session_timeout": "30s",
+    # That one does not run while a pipeline has come in half: the server itself has to notice that nobody is there.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
     "lock_timeout": "25s",
     "default_transaction_isolation": "read\\ committed",
     "client_encoding": "UTF8",

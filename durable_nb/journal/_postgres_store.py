@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ _AT_ONCE = 8
 
 _OBJECT_FROM = 256 * 1024
 """Bytes from which on a blob goes to the object store, where there is one."""
+
+_STALE_PAUSES = (0.05, 0.2, 0.75)
+"""Seconds between looks at an object that the row names and the object store does not show."""
 
 _YOUNG_SECONDS = 3600.0
 """A blob that was found or written in this time is not condemned: the row that names it may be on its way."""
@@ -157,16 +161,33 @@ class PostgresBlobs(BlobPlace):
 
         for (before,) in self._server.run(work):
             if before is not None and before != name and self._objects is not None:
-                self._objects.delete(before)
+                # The blob is written: what it replaces may stay in a bucket that refuses just now.
+                with contextlib.suppress(StoreError):
+                    self._objects.delete(before)
 
     def read(self, address: str) -> Iterator[bytes]:
-        found = self._server.query("blob_row", [address])
-        if not found:
-            raise MissingBlobError(address)
-        size, name = found[0]
-        if name is not None:
-            yield from self._elsewhere(address).read(name)
+        for pause in (*_STALE_PAUSES, None):
+            found = self._server.query("blob_row", [address])
+            if not found:
+                raise MissingBlobError(address)
+            size, name = found[0]
+            if name is None:
+                yield from self._chunks_of(address, size)
+                return
+            pieces = self._elsewhere(address).read(name)
+            try:
+                first = next(pieces, b"")
+            except MissingBlobError:
+                # Written anew under another name since the row was read; or the object store does not show it yet.
+                if pause is None:
+                    raise
+                time.sleep(pause)
+                continue
+            yield first
+            yield from pieces
             return
+
+    def _chunks_of(self, address: str, size: int) -> Iterator[bytes]:
         for start in range(0, -(-size // _CHUNK), _AT_ONCE):
             for (data,) in self._server.query("read_chunks", [address, start, start + _AT_ONCE]):
                 yield data

@@ -3,7 +3,7 @@
 from durable_nb.snapshot import _digest_pandas  # noqa: F401 - registers its rules
 from durable_nb.snapshot._bindings import EARLIER, earlier_number, result_number
 from durable_nb.snapshot._blobs import FileBlobStore, MemoryBlobStore, address_of
-from durable_nb.snapshot._blobs_cached import CachedBlobStore
+from durable_nb.snapshot._blobs_cached import CachedBlobStore, NoCopies
 from durable_nb.snapshot._check import check_round_trip
 from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._definitions import Definitions, default_filename
@@ -31,6 +31,7 @@ __all__ = [
     "KeyFile",
     "Keyring",
     "MemoryBlobStore",
+    "NoCopies",
     "Problem",
     "ProcessState",
     "Scan",

@@ -7,6 +7,7 @@ written to, blobs are read into memory. What counts is what the server has: `put
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,53 @@ from pathlib import Path
 from durable_nb.abc import BlobPlace, BlobStore, Buffer
 from durable_nb.exceptions import DamagedBlobError, MissingBlobError
 from durable_nb.snapshot._blobs import FileBlobStore, Map, address_of, views
+from durable_nb.snapshot._copies import trim
 
-__all__ = ["CachedBlobStore"]
+__all__ = ["CachedBlobStore", "NoCopies"]
 
 _KNOWN_SECONDS = 600.0
 """How long a blob is taken to be on the server without asking again: a collection takes far longer to remove it."""
+
+_LOOKS = 50
+"""The size of the folder is looked at each time that this part of its limit has come in."""
+
+
+class NoCopies(FileBlobStore):
+    """In place of a folder that cannot be made: nothing is in it, and nothing can be written to it.
+
+    Args:
+        root: where the folder would be.
+    """
+
+    def __init__(self, root: Path) -> None:  # the folder is not there: the base class would make it
+        self.root = root
+
+    def put(self, data: Buffer | Sequence[Buffer]) -> str:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def put_large(self, data: memoryview) -> tuple[str, list[bytes]]:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def receive(self, address: str, data: Iterator[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "there are no copies", str(self.root))
+
+    def get(self, address: str) -> bytes:
+        raise MissingBlobError(address)
+
+    def map(self, address: str) -> memoryview:
+        raise MissingBlobError(address)
+
+    def size(self, address: str) -> int:
+        raise MissingBlobError(address)
+
+    def vouches(self, address: str, size: int) -> bool:
+        return False
+
+    def settle(self, timeout: float | None = None) -> tuple[str, ...]:
+        return ()
+
+    def delete(self, address: str) -> None:
+        """Nothing is there."""
 
 
 class CachedBlobStore(BlobStore):
@@ -27,10 +70,14 @@ class CachedBlobStore(BlobStore):
     Args:
         place: where they are.
         cache: where those that were read or written here are kept.
+        limit: bytes that the folder of all stores' copies, two above the cache, may have; None: any number.
     """
 
-    def __init__(self, place: BlobPlace, cache: FileBlobStore) -> None:
+    def __init__(self, place: BlobPlace, cache: FileBlobStore, *, limit: int | None = None) -> None:
         self.place, self.cache = place, cache
+        self._limit = limit
+        self._room = 0
+        """Bytes that may still be kept before somebody looks at the folder's size again."""
         self._known: dict[str, float] = {}
         self._doubted: set[str] = set()
         """Blobs that came damaged, or of which only the row is left: who has the right bytes next writes them again."""
@@ -44,6 +91,7 @@ class CachedBlobStore(BlobStore):
         except OSError:  # full, or read-only
             address = address_of(parts)
         self._keep(address, parts)
+        self._grown(sum(part.nbytes for part in parts))
         return address
 
     def put_large(self, data: memoryview) -> tuple[str, list[bytes]]:
@@ -57,6 +105,7 @@ class CachedBlobStore(BlobStore):
             hashes = chunk_hashes(parts)
             address = root_of(hashes, data.nbytes)
         self._keep(address, parts)
+        self._grown(data.nbytes)
         return address, hashes
 
     def _keep(self, address: str, parts: Sequence[memoryview]) -> None:
@@ -89,6 +138,7 @@ class CachedBlobStore(BlobStore):
             raise
         except OSError:
             return False
+        self._grown(self.cache.size(address))
         return True
 
     def _in_memory(self, address: str) -> memoryview:
@@ -143,6 +193,24 @@ class CachedBlobStore(BlobStore):
         self._known.pop(address, None)
         self.place.delete(address)
         self.cache.delete(address)
+
+    # --- copies ----------------------------------------------------------------------------------------------------
+
+    def _grown(self, nbytes: int) -> None:
+        """So much may have come into the folder."""
+        if self._limit is not None:
+            self._room -= nbytes
+            if self._room <= 0:
+                self._room = self._limit // _LOOKS
+                self.trim()
+
+    def trim(self) -> int:
+        if self._limit is None:
+            return 0
+        try:
+            return trim(self.cache.root.parents[1], self._limit)
+        except OSError:  # nobody's concern here: it is as large as it was
+            return 0
 
     # --- care ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ __all__ = ["open_objects"]
 
 _PIECE = 4 << 20
 """Bytes that are read at once."""
+
+PATIENCE = 30.0
+"""Seconds that a request is repeated while the bucket does not answer, or answers that it cannot."""
+
+_PAUSE = 0.5
+"""Seconds between two tries of ours."""
 
 _BUCKETS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
@@ -112,34 +120,54 @@ class BucketObjects(ObjectPlace):
         self._url = url
         self._obstore: Any = obstore
         self._errors = (exceptions.BaseError, OSError)
+        self._passing = (exceptions.GenericError, FileNotFoundError)
         try:
-            self._store: Any = store.from_url(url)
+            retries: Any = {"retry_timeout": timedelta(seconds=PATIENCE)}
+            self._store: Any = store.from_url(url, retry_config=retries)
         except (*self._errors, ValueError) as exc:
             raise StoreError(f"the blobs' place {url} cannot be opened: {_first_line(exc)}") from exc
 
     def write(self, name: str, parts: Sequence[Buffer]) -> None:
-        # In pieces, each of which is sent again when it fails: a large array is never copied whole.
+        flat = views(parts)
+        small = sum(part.nbytes for part in flat) <= _PIECE
+        deadline = time.monotonic() + PATIENCE
         with self._told("written to"):
+            while True:
+                try:
+                    self._put(name, flat, small=small)
+                    return
+                except self._passing as exc:
+                    # What obstore does not repeat itself: an answer that was cut, or an upload in parts that the bucket
+                    # does not know any more. A name is written once, so it can be written again.
+                    missing = small and isinstance(exc, FileNotFoundError)  # the bucket itself
+                    if missing or time.monotonic() + _PAUSE > deadline:
+                        raise
+                time.sleep(_PAUSE)
+
+    def _put(self, name: str, parts: Sequence[memoryview], *, small: bool) -> None:
+        if small:
+            self._obstore.put(self._store, name, b"".join(parts), use_multipart=False)
+        else:
+            # In pieces, each of which is sent again when it fails: a large array is never copied whole.
             self._obstore.put(self._store, name, map(bytes, _pieces(parts)))
 
     def read(self, name: str) -> Iterator[bytes]:
-        try:
-            with self._told("read from"):
-                for piece in self._obstore.get(self._store, name).stream(min_chunk_size=_PIECE):
-                    yield bytes(piece)
-        except FileNotFoundError:
-            raise MissingBlobError(_address_in(name)) from None
+        with self._told("read from"):
+            try:
+                found = self._obstore.get(self._store, name)
+            except FileNotFoundError:
+                raise MissingBlobError(_address_in(name)) from None
+            for piece in found.stream(min_chunk_size=_PIECE):
+                yield bytes(piece)
 
     def delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._told("removed from"):
+        with self._told("removed from"), contextlib.suppress(FileNotFoundError):
             self._obstore.delete(self._store, name)
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
         except self._errors as exc:
             raise StoreError(f"a blob cannot be {what} {self._url}: {_first_line(exc)}") from exc
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +27,12 @@ from durable_nb.transfer._merge import Item, Left, Missing, Side, is_over, missi
 __all__ = ["Copied", "Transferred", "transfer"]
 
 _LEASE_SECONDS = 60.0
+_PATIENCE = 10.0
+"""Seconds that a copy waits for the execution in the target: another copy holds it for a moment, again and again."""
+
+_PAUSES = (0.02, 0.25)
+"""Seconds between two tries: drawn anew each time, so that two copies do not keep meeting each other."""
+
 _CHUNK_EVENTS = 200
 _CHUNK_BYTES = 64 << 20
 """Rows are written when so much has gathered: what a kill can cost is less than this."""
@@ -77,6 +85,7 @@ def transfer(
     in_the_open: bool = False,
     dry_run: bool = False,
     on_progress: Callable[[Copied], None] = lambda _: None,
+    on_wait: Callable[[Copied, str], None] = lambda _, __: None,
 ) -> Transferred:
     """Copy what the target lacks.
 
@@ -88,6 +97,7 @@ def transfer(
         in_the_open: copy what is encrypted into a store that is not.
         dry_run: only find out; the numbers of blobs and bytes are not known then.
         on_progress: told of an execution each time more of it was copied.
+        on_wait: told once of an execution that somebody holds in the target, and who; it is waited for.
 
     Raises:
         ValidationError: there is no such execution; the stores are one; or what is encrypted would become readable.
@@ -107,7 +117,7 @@ def transfer(
     carrier = Carrier(source, target)
     for record in chosen:
         copied = Copied(rename or record.name, record.kind)
-        copy = _Copy(source, target, record, copied, carrier, dry_run=dry_run, on_progress=on_progress)
+        copy = _Copy(source, target, record, copied, carrier, dry_run=dry_run, on_progress=on_progress, on_wait=on_wait)
         copy.run()
         if copied.records or copied.markers or copied.left or copied.present:
             done.executions.append(copied)
@@ -143,9 +153,11 @@ class _Copy:
         *,
         dry_run: bool,
         on_progress: Callable[[Copied], None],
+        on_wait: Callable[[Copied, str], None],
     ) -> None:
         self._source, self._target, self._record, self._copied = source, target, record, copied
-        self._carrier, self._dry_run, self._on_progress = carrier, dry_run, on_progress
+        self._carrier, self._dry_run, self._on_progress, self._on_wait = carrier, dry_run, on_progress, on_wait
+        self._has_waited = False
         self._theirs = target.journal.find(copied.name)
         self._mine = Side(source.journal, record.execution_id)
         self._there = Side(target.journal, None if self._theirs is None else self._theirs.execution_id)
@@ -326,11 +338,24 @@ class _Copy:
 
     @contextlib.contextmanager
     def _owned(self, execution_id: str) -> Iterator[Lease]:
-        lease = self._target.journal.acquire(execution_id, ttl=_LEASE_SECONDS)
+        lease = self._lease(execution_id)
         try:
             yield lease
         finally:
             self._target.journal.release(lease)
+
+    def _lease(self, execution_id: str) -> Lease:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._target.journal.acquire(execution_id, ttl=_LEASE_SECONDS)
+            except LeaseHeldError as exc:
+                if time.monotonic() > deadline:
+                    raise
+                if not self._has_waited:
+                    self._has_waited = True
+                    self._on_wait(self._copied, exc.holder)
+            time.sleep(random.uniform(*_PAUSES))
 
     def _free(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._theirs is None else self._owned(self._theirs.execution_id)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -47,6 +48,16 @@ its last synced commit are gone. Real disks keep more.
 
 """
 
+BEYOND = """
+## Beyond one machine
+
+Faults of a [shared store, its workers and its cluster](scale.md), counted by the same command. *Lost*: what was acknowledged
+and is not there, is not what it was, or never came to its end. *Doubled*: an at-most-once body that began again, or a record
+that is there twice. Both are found by comparing with a model, and a test fails when it finds one. A case is one fault (a
+kill, a cut, a partition) or one random program with faults in it; `DURABLE_NB_SEED` draws other ones (here 1).
+
+"""
+
 TAIL = """
 ## Limits
 
@@ -61,16 +72,45 @@ TAIL = """
 - An at-most-once *step of a handler* (`StepSemantics.AT_MOST_ONCE_PER_RETRY`) whose end was lost and whose start was not is
   an interrupted attempt, and the retry strategy that you gave decides: give none where nothing may happen twice.
 - Markers are files of the store: deleting the store directory deletes them.
+- The bucket of the tests is moto's S3 server behind a front that draws faults; no provider's own was tried. *Stale* is an
+  object that is not shown yet: nothing is overwritten there, so nothing old can be shown in its place.
+- Hosts of the tests are network namespaces on one machine: networks, processes and identities of their own, one clock, one
+  kernel. They take root, and so does the full disk, which is a limit of file sizes without it; the table says so.
+- PostgreSQL is killed with all its processes, and its machine is not: what a loss of power takes is up to its `fsync`.
 - A clock that jumps forward can end the lease of an owner on *another host* early; the token still keeps the late owner
   from writing. On one host a lease never ends by time while its process lives.
 """
 
 
+_BEYOND = {
+    "PostgreSQL killed under load": "all its processes get SIGKILL while six threads append, with and without waiting for "
+    "the disk, and claim the same at-most-once starts",
+    "connection cut, at each message of the protocol": "in both directions, in one life of a store; COMMIT and its answer "
+    "among them: the outcome is found out",
+    "partition longer than the lease": "a worker is cut off in the middle of eight executions, another takes over, and what "
+    "was on its way arrives when it is over",
+    "partition between hosts": "three network namespaces: PostgreSQL over TCP, and a worker with a home, a cache and a "
+    "machine id of its own in each of two; the link of one goes down while it is in a step",
+    "object store answering 500, slow, stale, half or not": "random programs of two machines over an S3 server; also "
+    "requests that are done and answered with 500, and answers that are cut",
+    "disk of the cache full": "random programs on a disk of 1.5 MB that is full, filling or free, of bytes or of names",
+    "Dask workers killed": "SIGKILL in the middle of batches, half of whose steps are at-most-once",
+    "workers killed under load": "SIGKILL of `durable-nb worker` while three of them drive orders with an at-most-once "
+    "payment",
+}
+"""Kinds of faults, by the subject of their evidence: what is done. Each line counts what was `lost` and `doubled`."""
+
+
 def page(lines: list[str]) -> str:
     """The page for these lines of evidence."""
+    every = [json.loads(line) for line in lines]
+    one = [found for found in every if "lost" not in found]
+    return HEAD + _counts(one) + BEYOND + _tolls([found for found in every if "lost" in found]) + TAIL
+
+
+def _counts(every: list[dict[str, Any]]) -> str:
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for line in lines:
-        found = json.loads(line)
+    for found in every:
         subject = sums[found.pop("subject")]
         for name, count in found.items():
             subject[name] = max(subject[name], count) if name == "points" else subject[name] + count
@@ -78,7 +118,52 @@ def page(lines: list[str]) -> str:
     for subject in sorted(sums):
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sums[subject].items())
         rows.append(f"| {subject} | {counts} |")
-    return HEAD + "\n".join(rows) + "\n" + TAIL
+    return "\n".join(rows) + "\n"
+
+
+def _tolls(every: list[dict[str, Any]]) -> str:
+    """A row for each kind of fault, also for one that was not tried."""
+    rows = [
+        "| fault | what is done | cases | lost | doubled | seeds | in them |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+    ]
+    total: dict[str, int] = defaultdict(int)
+    subjects = [*_BEYOND, *sorted({found["subject"] for found in every} - set(_BEYOND))]
+    for subject in subjects:
+        found = [each for each in every if each["subject"] == subject]
+        what = _BEYOND.get(subject, "")
+        if not found:
+            rows.append(f"| {subject} | {what} | not tried | | | | |")
+            continue
+        sums: dict[str, int] = defaultdict(int)
+        for each in found:
+            for name, count in each.items():
+                if name not in ("subject", "seed"):
+                    sums[name] += count
+        for name in ("cases", "lost", "doubled"):
+            total[name] += sums[name]
+        inside = ", ".join(
+            f"{count:,} {name.replace('_', ' ')}"
+            for name, count in sums.items()
+            if name not in ("cases", "lost", "doubled")
+        )
+        seeds = _ranges({each["seed"] for each in found})
+        rows.append(
+            f"| {subject} | {what} | {sums['cases']:,} | {sums['lost']} | {sums['doubled']} | {seeds} | {inside} |"
+        )
+    rows.append(f"| **all** | | **{total['cases']:,}** | **{total['lost']}** | **{total['doubled']}** | | |")
+    return "\n".join(rows) + "\n"
+
+
+def _ranges(numbers: set[int]) -> str:
+    """`0–3, 7`."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from durable_nb.exceptions import DamagedBlobError, MissingBlobError, StoreError
 from durable_nb.maintenance import Budget, check, collect
 from durable_nb.runtime import Store, open_store
 from durable_nb.settings import Settings
+from durable_nb.snapshot import _objects
 from tests.servers import s3
 from tests.servers.postgres import Cluster
 
@@ -125,19 +126,11 @@ def test_what_could_not_be_written_to_a_bucket_is_in_no_row(
 ) -> None:
     url = postgres.new_store()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(_objects, "PATIENCE", 1.0)
     with opened(url, tmp_path / "one", bucket.url) as store:
-        store.blobs.place._objects._store = _impatient(bucket.url)
         with pytest.raises(StoreError, match="a blob cannot be written to s3://blobs/team"):
             store.blobs.put(LARGE)
         assert list(store.blobs.addresses()) == []
-
-
-def _impatient(url: str) -> object:
-    from datetime import timedelta
-
-    from obstore.store import from_url
-
-    return from_url(url, retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=1)})
 
 
 def test_a_place_of_an_unknown_kind_is_refused(postgres: Cluster, tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from durable_nb.exceptions import DamagedBlobError, MissingBlobError, StoreError
+from durable_nb.exceptions import DamagedBlobError, MissingBlobError, StoreError, ValidationError
 from durable_nb.maintenance import Budget, check, collect, repair
 from durable_nb.runtime import Store, open_store
 from durable_nb.settings import Settings, StoreUrl
+from durable_nb.snapshot._copies import trim
 from durable_nb.testing.conformance import event
 from tests.servers.postgres import Cluster
 
@@ -99,6 +102,61 @@ def test_a_folder_that_is_full_stops_nobody(url: str, tmp_path: Path) -> None:
     assert bytes(view) == got == LARGE
     assert leftovers == []
     assert _copies(tmp_path) == []
+
+
+def test_the_least_recently_used_copies_go_when_their_folder_is_too_large_and_what_is_mapped_stays(
+    url: str, tmp_path: Path
+) -> None:
+    settings = Settings(key="team", cache=str(tmp_path), cache_size="1MB")
+    data = [os.urandom(300_000) for _ in range(4)]
+    # Of somebody who put the copies beside an embedded store.
+    own = tmp_path / ".durable" / "blobs" / "ab" / ("ab" * 32)
+    own.parent.mkdir(parents=True)
+    own.write_bytes(bytes(2_000_000))
+    with closing(open_store(url, settings=settings)) as store, closing(open_store(url, settings=settings)) as beside:
+        addresses = [store.blobs.put(each) for each in data[:3]]
+        views = [beside.blobs.map(address) for address in addresses]
+        copies = {path.name: path for path in _copies(tmp_path) if path != own}
+        assert len(copies) == 3
+        for address, hours in zip(addresses, (2, 1, 3), strict=True):
+            os.utime(copies[address], (time.time() - 3600 * hours,) * 2)
+        addresses.append(store.blobs.put(data[3]))
+        store.blobs.trim()
+        assert [path.exists() for path in (copies[each] for each in addresses[:3])] == [False, True, False]
+        trash = copies[addresses[0]].parents[1] / "trash"
+        assert {path.name for path in trash.iterdir()} == {addresses[0], addresses[2]}
+        assert beside.blobs.settle() == (), "what was about to be checked was found"
+        for path in trash.iterdir():
+            path.unlink()  # a minute later
+        assert views == data[:3]
+        for one in (store, beside):
+            assert [one.blobs.get(address) for address in addresses] == data
+            assert [bytes(one.blobs.map(address)) for address in addresses] == data
+    assert own.exists()
+    with closing(open_store(url, settings=replace(settings, cache_size="0"))) as store:
+        assert collect(store, Budget()).copies > 0
+    assert {path.parent.name for path in _copies(tmp_path) if path != own} == {"trash"}
+
+
+def test_a_copy_that_was_put_aside_goes_a_minute_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ("0" * 16) / "blobs" / "ab" / ("ab" * 32)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(5000))
+    assert trim(tmp_path, 1_000_000) == 0
+    assert trim(tmp_path, 1000) >= 5000
+    put_aside = path.parents[1] / "trash" / path.name
+    assert put_aside.exists()
+    assert trim(tmp_path, 1000) == 0
+    assert put_aside.exists()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert trim(tmp_path, 1000) == 0
+    assert not put_aside.exists()
+
+
+def test_a_size_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="is no size"):
+        open_store(url, settings=Settings(key="team", cache=str(tmp_path), cache_size="much"))
 
 
 def test_a_blob_that_is_damaged_on_the_server_is_never_given_back_and_can_be_written_again(

@@ -36,7 +36,7 @@ from durable_nb.sdk.cell import CellContext
 from durable_nb.settings import Settings
 from durable_nb.snapshot import decode, encode
 from durable_nb.testing.faults_store import Fault, StoreFaults, faults_at
-from durable_nb.transfer import transfer
+from durable_nb.transfer import _copy, transfer
 from durable_nb.transfer._merge import identity_of
 from tests.crash.evidence import keep
 from tests.crash.handler_story import ONCE
@@ -464,17 +464,40 @@ def test_blobs_are_named_anew_between_stores_with_other_keys() -> None:
 # --- others at the target ------------------------------------------------------------------------------------------------
 
 
-def test_a_target_that_is_in_use_is_left_alone_and_the_holder_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_that_is_in_use_is_left_alone_and_the_holder_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_copy, "_PATIENCE", 0.1)
     with opened("a", "b") as (a, b):
         fill(a)
         own = b.journal.create(NAME, kind="notebook", at=1.0, details={}).execution_id
         lease = b.journal.acquire(own, ttl=60)
         assert main(["push", "b", NAME, "--store", "a"]) == 1
-        assert f"n.ipynb is in use by {lease.owner} in the target" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"n.ipynb is held by {lease.owner} in the target: waiting" in said
+        assert f"n.ipynb is in use by {lease.owner} in the target" in said
         assert not list(b.journal.read(own))
         assert b.markers.read(NAME, "pay") is not None, "that a body was begun is told all the same"
         b.journal.release(lease)
         assert main(["push", "b", NAME, "--store", "a"]) == 0
+
+
+def test_a_push_waits_for_another_one_and_then_copies_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with opened("a", "b") as (a, b):
+        fill(a)
+        own = b.journal.create(NAME, kind="notebook", at=1.0, details={}).execution_id
+        lease = b.journal.acquire(own, ttl=60)
+        waits: list[str] = []
+
+        def let_go(_: object, holder: str) -> None:
+            waits.append(holder)
+            b.journal.release(lease)
+
+        assert transfer(a, b, on_wait=let_go).good
+        assert waits == [lease.owner]
+        require_whole(b)
+    assert main(["push", "b", NAME, "--store", "a"]) == 0
+    assert "up to date" in capsys.readouterr().out
 
 
 def test_somebody_who_writes_between_two_looks_loses_nothing() -> None:
@@ -513,9 +536,7 @@ def test_two_pushes_at_once_double_nothing() -> None:
     processes = [pushing(["push", "hub", "--store", store]) for store in ("a", "a", "b")]
     for process in processes:
         process.join(60)
-    assert {process.exitcode for process in processes} <= {0, 1}, "one may meet the other's lease, and says so"
-    for store in ("a", "b"):
-        main(["push", "hub", "--store", store])
+    assert [process.exitcode for process in processes] == [0, 0, 0], "who meets another's lease waits for it"
     with opened("hub") as hub:
         require_nothing_doubled(hub)
         require_whole(hub)

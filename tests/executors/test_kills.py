@@ -19,6 +19,7 @@ from durable_nb.journal import MemoryJournal
 from durable_nb.sdk import DurableContext, StepContext, durable_execution
 from durable_nb.sdk.concurrency.models import BatchItemStatus
 from durable_nb.sdk.config import CompletionConfig, MapConfig, StepConfig, StepSemantics
+from tests.crash.evidence import Toll
 from tests.executors.cluster import Cluster
 
 pytestmark = pytest.mark.xdist_group("dask")
@@ -67,16 +68,18 @@ def test_nothing_is_lost_and_nothing_begins_twice(cluster: Cluster, begun: Path,
     found = handler.run(store=journal, name="killed")
     killer.join()
     words = Counter(tuple(path.name.split(".")[:2]) for path in begun.iterdir())
+    toll = Toll()
     for x, (status, value, error) in enumerate(found):
         begins, ends = words[str(x), "begin"], words[str(x), "end"]
-        if once[x]:
-            assert begins <= 1, f"item {x} began {begins} times"
+        if once[x] and begins > 1:
+            toll.doubled.append(f"item {x} began {begins} times")
         if status == BatchItemStatus.SUCCEEDED.value:
-            assert value == x * x
+            if value != x * x:
+                toll.wrong.append(f"item {x}: {value}")
             assert ends >= 1
-        else:
-            assert once[x], f"item {x} is lost: {error}"
-            assert INTERRUPTED in error
+        elif not (once[x] and INTERRUPTED in error):
+            toll.lost.append(f"item {x}: {error}")
     assert len(found) == ITEMS
+    toll.require_none("Dask workers killed", cases=len(kills), seed=number, steps=ITEMS)
     assert handler.run(store=journal, name="killed") == found
     assert Counter(tuple(path.name.split(".")[:2]) for path in begun.iterdir()) == words, "a replay begins nothing"

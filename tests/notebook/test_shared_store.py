@@ -15,6 +15,8 @@ import pytest
 from durable_nb.cli import main
 from tests.notebook.harness import Bench, Kernel
 from tests.notebook.runners import durable_nb
+from tests.servers import s3
+from tests.servers.disk import small_disk
 from tests.servers.postgres import Cluster
 
 pytestmark = pytest.mark.kernel
@@ -135,3 +137,52 @@ def test_the_command_line_knows_a_store_on_a_server(
     assert "not signed with your key" in capsys.readouterr().out
     assert "records are signed with your key now" in say("trust", "--yes", "report.ipynb")
     say("verify")
+
+
+# --- faults under a real kernel --------------------------------------------------------------------------------------
+
+PAYS = [
+    "import numpy as np",
+    "block = np.arange(300_000.0)\nblock[7] = np.random.random()\nprint(block.sum())",
+    "# durable: name=pay at-most-once\nopen('payments', 'a').write('paid\\n')\nreceipt = np.random.random(300_000)",
+]
+
+
+@pytest.mark.sampled(2)
+def test_a_kernel_whose_disk_of_copies_is_full_stores_and_replays_as_ever(postgres: Cluster, tmp_path: Path) -> None:
+    url = postgres.new_store()
+    laptop = machine(tmp_path, "laptop", url)
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        if not disk.real:
+            pytest.skip("a disk of its own takes root: the limit of files is that of this process, not of a kernel")
+        laptop.env["DURABLE_NB_CACHE"] = str(disk.folder / "cache")
+        verdicts = []
+        for names in (False, True):
+            disk.fill(names=names)
+            with Kernel(laptop, notebook="report.ipynb") as kernel:
+                cells = kernel.run_all(PAYS)
+            verdicts.append([cell.verdict for cell in cells])
+        assert not list(disk.folder.rglob("cache/*/blobs/??/*"))
+    assert verdicts == [["declared", "executed", "executed"], ["declared", "replayed", "replayed"]]
+    assert (laptop.root / "payments").read_text() == "paid\n"
+
+
+@pytest.mark.soak
+def test_an_at_most_once_cell_whose_result_the_bucket_refuses_is_asked_about_and_not_run_again(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    with s3.started() as bucket:
+        laptop = machine(tmp_path, "laptop", postgres.new_store())
+        laptop.env |= {"DURABLE_NB_BLOBS": bucket.url, **bucket.environment}
+        with Kernel(laptop, notebook="report.ipynb") as kernel:
+            before = kernel.run_all(PAYS[:2])
+            bucket.draw = lambda _: "500"
+            assert kernel.run(PAYS[2]).verdict == "not_durable"
+        bucket.draw = lambda _: None
+        shutil.rmtree(tmp_path / "laptop" / ".cache")
+        with Kernel(laptop, notebook="report.ipynb") as kernel:
+            after = kernel.run_all(PAYS)
+    assert [cell.verdict for cell in before] == ["declared", "executed"]
+    assert [cell.verdict for cell in after[:2]] == ["declared", "replayed"]
+    assert after[2].durable["decision"] is True
+    assert (laptop.root / "payments").read_text() == "paid\n"

@@ -18,9 +18,9 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -69,10 +69,20 @@ class Cluster:
     Args:
         folder: all that is its own.
         settings: what differs from the settings of tests: a benchmark pays for its disk.
+        inside: what commands begin with, to run elsewhere (`ip netns exec …`).
+        subnet: addresses that may connect over TCP.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        inside: Sequence[str] = (),
+        subnet: str | None = None,
+    ) -> None:
         self.folder = folder
+        self._inside, self._subnet = tuple(inside), subnet
         self._settings = {**_SETTINGS, **(settings or {})}
         self.data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,13 +90,15 @@ class Cluster:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, settings: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Iterator[Self]:
+    def started(
+        cls, settings: Mapping[str, str] | None = None, *, folder: Path | None = None, **where: Any
+    ) -> Iterator[Self]:
         reason = why_not()
         if reason is not None:
             pytest.skip(reason)
         # The path of a socket has a limit of about 100 characters, which a test's own folder exceeds.
         folder = Path(tempfile.mkdtemp(prefix="dnb-pg-", dir=folder))
-        cluster = cls(folder, settings)
+        cluster = cls(folder, settings, **where)
         try:
             cluster._make()
             cluster.start()
@@ -103,14 +115,25 @@ class Cluster:
         command = [str(bin_folder / name), *words]
         if os.geteuid() == 0:
             # The kernel ends the server with us, whatever ends us.
-            return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=INT", *command]
-        return command
+            return [
+                *self._inside,
+                "setpriv",
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--clear-groups",
+                "--pdeathsig=INT",
+                *command,
+            ]
+        return [*self._inside, *command]
 
     def _make(self) -> None:
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
         words = ["-D", str(self.data), "-U", "durable", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         subprocess.run(self._command("initdb", *words), check=True, capture_output=True, cwd=self.folder)
+        if self._subnet is not None:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {self._subnet} trust\n")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,9 @@ class Proxy:
         self._listener.listen(64)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._servers: set[socket.socket] = set()
+        """Those of `_open` that lead to the server."""
+        self._notice: threading.Timer | None = None
         self._flowing = threading.Event()
         self._flowing.set()
         self.seen = 0
@@ -51,7 +55,7 @@ class Proxy:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._listener.close()
-        self._flowing.set()
+        self.resume()
         self.cut()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -69,9 +73,7 @@ class Proxy:
         """Cut all connections."""
         with self._lock:
             chosen, self._open = self._open, set()
-        for one in chosen:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        _shut(chosen)
 
     def refuse(self) -> None:
         """Cut all connections and take no new ones."""
@@ -79,12 +81,24 @@ class Proxy:
         (self.folder / ".s.PGSQL.5432").unlink(missing_ok=True)
         self.cut()
 
-    def pause(self) -> None:
-        """Let nothing through."""
+    def pause(self, *, noticed_after: float | None = None) -> None:
+        """Let nothing through.
+
+        Args:
+            noticed_after: seconds after which the server finds its clients gone, as keepalive does over TCP. They do
+                not hear of it before `resume`.
+        """
         self._flowing.clear()
+        if noticed_after is not None:
+            with self._lock:
+                chosen = set(self._servers)
+            self._notice = threading.Timer(noticed_after, _shut, [chosen])
+            self._notice.start()
 
     def resume(self) -> None:
         """Let everything through that has waited."""
+        if self._notice is not None:
+            self._notice.cancel()
         self._flowing.set()
 
     def _accept(self) -> None:
@@ -101,6 +115,7 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {client, server}
+                self._servers.add(server)
             for source, target, is_client in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._pass_on, args=(source, target, is_client), daemon=True).start()
 
@@ -131,11 +146,11 @@ class Proxy:
         except (OSError, ValueError):
             pass
         finally:
-            for one in (source, target):
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+            self._flowing.wait()  # an end is not heard either
+            _shut((source, target))
             with self._lock:
                 self._open -= {source, target}
+                self._servers -= {source, target}
             with contextlib.suppress(OSError):
                 stream.close()
                 source.close()
@@ -147,3 +162,9 @@ class Proxy:
                 return False
             self.has_cut = True
             return True
+
+
+def _shut(chosen: Iterable[socket.socket]) -> None:
+    for one in chosen:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
