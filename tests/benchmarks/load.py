@@ -7,7 +7,8 @@ A server is started for the run, with fsync. Ours is a schema of one database, D
 server. In each round a side drives the same work with as many processes of its own (`durable-nb worker`, or executors
 of DBOS that listen to one queue), which have started before. All executions are there and held back; the clock runs
 from the transaction that lets them go to the moment when none is left. For each number of workers and of finished
-executions ours comes before and after DBOS, so that a machine that grows slower harms both.
+executions the two come one right after the other, now ours first and now DBOS. What else the machine does is told as the
+share of the processors that others used; seconds of the processor a step depend least on it.
 
 Before each timed round the tables are emptied and filled with so many finished executions: one that a worker has driven,
 copied row by row within the database under ids as that side gives them, in the order of time. Statistics are brought up
@@ -119,8 +120,8 @@ class Side(ABC):
         """Executions that ended without all their steps or in an error."""
 
     @contextlib.contextmanager
-    def workers(self, count: int, socket: Path) -> Iterator[None]:
-        """Workers that wait for work."""
+    def workers(self, count: int, socket: Path) -> Iterator[list[int]]:
+        """Workers that wait for work; their processes."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DURABLE_NB_", "PYTEST_", "COV_"))}
         env |= {"DURABLE_NB_KEY": _KEY, "DURABLE_NB_CACHE": str(self.folder / "cache")}
         with (self.folder / f"{self.name}.log").open("ab") as log:
@@ -131,7 +132,7 @@ class Side(ABC):
             try:
                 if not self.are_ready(started):
                     raise RuntimeError((self.folder / f"{self.name}.log").read_text(errors="replace")[-2000:])
-                yield
+                yield [worker.pid for worker in started]
             finally:
                 for worker in started:
                     worker.kill()  # nothing is left to do
@@ -358,6 +359,43 @@ class _Counters:
         return {name: value - getattr(before, name) for name, value in asdict(self).items()}
 
 
+_CORES = os.cpu_count() or 1
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Seconds of the machine's processors."""
+
+    ours: float
+    """Of workers and server."""
+    others: float
+
+    @classmethod
+    def by(cls, cluster: Cluster, workers: Sequence[int]) -> _Used:
+        """What they and others have used until now."""
+        server, *backends = cluster.processes()
+        # The server's first process knows what those of its children have used that have ended.
+        ours = _ticks(server, 4) + sum(_ticks(pid, 2) for pid in [*backends, *workers])
+        user, nice, system, _idle, _waiting, irq, softirq, stolen = map(
+            int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
+        )
+        busy = user + nice + system + irq + softirq + stolen
+        return cls(ours / _TICKS, (busy - ours) / _TICKS)
+
+    def __sub__(self, before: _Used) -> _Used:
+        return _Used(self.ours - before.ours, self.others - before.others)
+
+
+def _ticks(pid: int, fields: int) -> int:
+    """Time in user mode and in the kernel; with four fields that of ended children too. None of a process that ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return sum(map(int, text.rpartition(")")[2].split()[11 : 11 + fields]))
+
+
 def run_round(side: Side, workers: int, executions: int, *, level: int = 0, counts: bool = False) -> Round:
     """One round; with `counts` behind a proxy that counts round trips.
 
@@ -370,8 +408,9 @@ def run_round(side: Side, workers: int, executions: int, *, level: int = 0, coun
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(Proxy(side.cluster.socket)) if counts else None
         before = _Counters.of(side)
-        with side.workers(workers, side.cluster.folder if proxy is None else proxy.folder):
+        with side.workers(workers, side.cluster.folder if proxy is None else proxy.folder) as pids:
             before_it = proxy.round_trips if proxy is not None else 0
+            used = _Used.by(side.cluster, pids)
             start = time.perf_counter()
             side.let_go()
             while left := side.left():
@@ -379,6 +418,7 @@ def run_round(side: Side, workers: int, executions: int, *, level: int = 0, coun
                     raise RuntimeError(f"{side.name}: {left} of {executions} executions have not ended")
                 time.sleep(0.2)
             seconds = time.perf_counter() - start
+            used = _Used.by(side.cluster, pids) - used
             trips = proxy.round_trips - before_it if proxy is not None else None
         # The server learns of the last transactions of a connection when it ends.
         counted = _Counters.of(side).since(before)
@@ -386,7 +426,8 @@ def run_round(side: Side, workers: int, executions: int, *, level: int = 0, coun
         raise RuntimeError(f"{side.name}: {wrong} executions ended without all their steps")
     return Round(
         side=side.name, workers=workers, level=level, finished=finished, executions=executions,
-        steps=executions * side.steps, seconds=seconds, stored=stored, round_trips=trips, **counted,
+        steps=executions * side.steps, seconds=seconds, processor=used.ours,
+        others=used.others / seconds / _CORES, stored=stored, round_trips=trips, **counted,
     )  # fmt: skip
 
 
@@ -453,28 +494,26 @@ def measured(options: argparse.Namespace, note: Callable[[Load], None]) -> Load:
         if options.peers:
             more = {"python": options.peers, "poll": options.poll}
             sides.append(Dbos(cluster, threads=options.threads, steps=options.steps, folder=folder, **more))
-        order = [*sides, *reversed(sides[:-1])]
-        cells = len(options.finished) * len(options.workers)
-        timed = {side.name: cells * order.count(side) for side in sides}
-        clock = Clock(options.minutes, options.executions, timed)
+        rows = [(level, count) for level in options.finished for count in options.workers]
+        clock = Clock(options.minutes, options.executions, {side.name: len(rows) for side in sides})
         load.machine |= {"software": _software(cluster, options.peers), "disk": _disk(cluster)}
         for side in sides:
             side.prepare(0)  # makes the tables
             run_round(side, 1, 5)
             side.keep_one()
-        for level in options.finished:
-            for count in options.workers:
-                for side in order:
-                    begun = time.monotonic()
-                    side.empty()
-                    side.multiply(level)
-                    executions = clock.executions(side.name)
-                    load.rounds.append(run_round(side, count, executions, level=level))
-                    clock.took(side.name, time.monotonic() - begun, executions)
-                    note(load)
-                for side in sides:
-                    load.rounds.append(run_round(side, count, options.counted, level=level, counts=True))
-                    note(load)
+        for number, (level, count) in enumerate(rows):
+            order = sides if number % 2 == 0 else sides[::-1]
+            for side in order:
+                begun = time.monotonic()
+                side.empty()
+                side.multiply(level)
+                executions = clock.executions(side.name)
+                load.rounds.append(run_round(side, count, executions, level=level))
+                clock.took(side.name, time.monotonic() - begun, executions)
+                note(load)
+            for side in order:
+                load.rounds.append(run_round(side, count, options.counted, level=level, counts=True))
+                note(load)
     minutes = (time.monotonic() - started) / 60
     load.machine["other work on it"] += f", {_busy('when it ended')}, which includes its own"
     load.machine["the run"] = f"{minutes:.0f} minutes, with all that is not timed"

@@ -32,6 +32,10 @@ class Round:
     """Bytes of its log."""
     pages: int
     """Whole pages among them."""
+    processor: float
+    """Seconds that its workers and the server have used of the processors, while the clock ran."""
+    others: float
+    """Share of the machine's processors that others used meanwhile, other virtual machines among them."""
     stored: int
     """Bytes of tables and indexes before it began."""
     round_trips: int | None = None
@@ -101,7 +105,8 @@ def table(load: Load) -> str:
     """All figures."""
     head = ["finished before", "workers"]
     for side in load.sides():
-        head += [f"{side}: steps a second", "round trips a step", "commits a step", "syncs a step", "KB of log a step"]
+        head += [f"{side}: steps a second", "ms of the processor a step", "round trips a step", "commits a step"]
+        head += ["syncs a step", "KB of log a step"]
     rows = []
     for level in load.levels():
         for workers in load.workers():
@@ -109,10 +114,11 @@ def table(load: Load) -> str:
             for side in load.sides():
                 key = (side, workers, level)
                 if not load.timed(*key):
-                    cells += ["not run"] * 5
+                    cells += ["not run"] * 6
                     continue
                 trips = load.trips(*key)
-                cells += [f"{load.rate(*key):,.0f}", f"{trips:.2f}" if trips else "not run"]
+                cells += [f"{load.rate(*key):,.0f}", f"{1000 * load.a_step('processor', *key):.2f}"]
+                cells += [f"{trips:.2f}" if trips else "not run"]
                 cells += [f"{load.a_step('commits', *key):.2f}", f"{load.a_step('syncs', *key):.2f}"]
                 cells += [f"{load.a_step('wal', *key) / 1000:.2f}"]
             rows.append(cells)
@@ -124,7 +130,8 @@ def growth(load: Load) -> str:
     least, most = load.levels()[0], load.levels()[-1]
     head = ["workers"]
     for side in load.sides():
-        head += [f"{side}: steps a second", "round trips a step", "KB of log a step", "tables and indexes"]
+        head += [f"{side}: steps a second", "processor a step", "round trips a step", "KB of log a step"]
+        head += ["tables and indexes"]
     rows = []
     for workers in load.workers():
         cells = [str(workers)]
@@ -133,6 +140,7 @@ def growth(load: Load) -> str:
             stored = max((one.stored for one in load.timed(*many)), default=0)
             cells += [
                 _times(load.rate(*many), load.rate(*few)),
+                _times(load.a_step("processor", *many), load.a_step("processor", *few)),
                 _times(load.trips(*many), load.trips(*few)),
                 _times(load.a_step("wal", *many), load.a_step("wal", *few)),
                 f"{stored / 1e9:.2f} GB" if stored else "not run",
@@ -161,6 +169,9 @@ def rounds_told(load: Load) -> str:
         f"{len(timed)} timed rounds of {usual:,} executions of {steps} steps; round trips are from {len(counted)} rounds"
         f" of {max((one.executions for one in counted), default=0)} executions."
     )
+    if timed:
+        shares = [100 * one.others for one in timed]
+        text += f" Meanwhile others used {min(shares):.0f} to {max(shares):.0f} % of the processors."
     if shorter:
         told = ", ".join(f"{one.side} with {one.workers} at {one.level:,}: {one.executions:,}" for one in shorter)
         text += f" Shorter, to keep within the time of the run: {told}."

@@ -45,8 +45,9 @@ def test_workers_drive_all_and_the_page_tells_it(side: Ours) -> None:
     assert put(page, load) == page
     assert (page.startswith(f"above\n{BEGIN}"), page.endswith(f"{END}\nbelow"), "old" in page) == (True, True, False)
     (row,) = [line for line in page.splitlines() if line.startswith("| 7 | 2 |")]
-    rate, trips, commits, _, log = (float(cell.replace(",", "")) for cell in row.split("|")[3:-1])
-    assert min(rate, trips, commits, log) > 0
+    rate, processor, trips, commits, _, log = (float(cell.replace(",", "")) for cell in row.split("|")[3:-1])
+    assert min(rate, processor, trips, commits, log) > 0
+    assert timed.processor < 100, "seconds, of a round that takes a few"
     assert "1 timed rounds of 6 executions of 4 steps" in page
     assert "- processor: a slow one" in page
 
@@ -55,15 +56,17 @@ def test_what_was_not_run_is_not_left_blank() -> None:
     def done(side: str, workers: int, level: int, executions: int = 1000, trips: int | None = None) -> Round:
         return Round(
             side=side, workers=workers, level=level, finished=level, executions=executions, steps=executions * 20,
-            seconds=executions / 50, commits=executions * 20, syncs=1, wal=executions * 20_000, pages=1, stored=10**9, round_trips=trips,
+            seconds=executions / 50, commits=executions * 20, syncs=1, wal=executions * 20_000, pages=1, stored=10**9,
+            processor=executions * 0.04, others=0.25, round_trips=trips,
         )  # fmt: skip
 
     load = Load({}, [done("a", 1, 0), done("a", 1, 0, 50, 1500), done("b", 2, 0), done("a", 1, 100, 300)])
     text = table(load)
-    assert "| 0 | 1 | 1,000 | 1.50 | 1.00 | 0.00 | 1.00 | not run |" in text
+    assert "| 0 | 1 | 1,000 | 2.00 | 1.50 | 1.00 | 0.00 | 1.00 | not run |" in text
     assert "|  |" not in text
     assert "a with 1 at 100: 300" in rounds_told(load)
-    assert "| 1 | 1.00 | not run | 1.00 | 1.00 GB | not run |" in growth(load)
+    assert "| 1 | 1.00 | 1.00 | not run | 1.00 | 1.00 GB | not run |" in growth(load)
+    assert "others used 25 to 25 % of the processors" in rounds_told(load)
     with pytest.raises(ValueError, match="no place"):
         put("nothing", load)
 
