@@ -21,7 +21,7 @@ COMPILE  := $(BIN)/python -m compileall -q durable_nb tests
 # What an install copies out of the tree, also an editable one: the kernelspec and the badge for JupyterLab.
 DATA := $(shell find share durable_nb/widgets/labextension -type f 2>/dev/null)
 
-.PHONY: help demo test quick lint format bench soak fidelity lab build clean
+.PHONY: help demo test quick lint format bench load soak fidelity lab build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make quick   unit, property and conformance tests only"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   docs/performance.md, from timed benchmarks beside the neighbours"
+	@echo "make load    the figures of docs/scale.md: workers on PostgreSQL beside DBOS, 40 minutes at most"
 	@echo "make soak    everything that takes long: all crash points, many random notebooks"
 	@echo "make fidelity  docs/fidelity.md, from a run of the whole corpus"
 	@echo "make lab     JupyterLab in this environment"
@@ -113,6 +114,11 @@ bench: $(STAMPS)/test
 	@$(COMPILE)
 	$(TEST_ENV) DURABLE_NB_BENCH_SCALE=1 $(PYTEST) tests/benchmarks --benchmark-only --benchmark-autosave
 	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.report
+
+# Workers on one PostgreSQL beside DBOS, with up to 100,000 finished executions in the tables: docs/scale.md and scale.json.
+load: $(STAMPS)/test $(STAMPS)/postgres
+	@$(COMPILE)
+	$(TEST_ENV) $(BIN)/python -m tests.benchmarks.load --docs docs
 
 soak: $(STAMPS)/test $(STAMPS)/chromium $(STAMPS)/postgres $(STAMPS)/hosts
 	@mkdir -p out && rm -f out/evidence.jsonl

@@ -85,11 +85,15 @@ class Journal(ABC):
         """Events in order, in one query; nothing for an unknown execution."""
 
     @abstractmethod
-    def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]: ...
+    def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
+        """Events of an operation in one execution, in order."""
 
     @abstractmethod
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        """Events of an operation id in whatever executions have it, ordered by execution and sequence."""
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
+        """Events of a cell (sub-type `CELL`) in whatever executions have it, ordered by execution and sequence.
+
+        Other operations, which are many more, are only ever looked for in their execution.
+        """
 
     @abstractmethod
     def update(

@@ -124,8 +124,8 @@ class EncryptedJournal(JournalWrapper):
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
         return [self._event_out(stored) for stored in self.inner.read_operation(execution_id, operation_id)]
 
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        return [self._event_out(stored) for stored in self.inner.find_operation(operation_id)]
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
+        return [self._event_out(stored) for stored in self.inner.find_cell(operation_id)]
 
     def _event_in(self, event: Event) -> Event:
         error = event.error

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import EllipsisType
 from typing import Any
 
 from durable_nb.abc import Journal, Lease
-from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
+from durable_nb.events import CELL, Event, ExecutionRecord, Status, StoredEvent
 from durable_nb.exceptions import JournalConflictError, LeaseHeldError, LeaseLostError, StoreError
+from durable_nb.journal._ids import new_execution_id
 from durable_nb.journal._owner import this_process
 
 __all__ = ["MemoryJournal"]
@@ -35,7 +35,9 @@ class MemoryJournal(Journal):
             if found is not None:
                 return found
             copied = json.loads(json.dumps(dict(details)))
-            record = ExecutionRecord(execution_id=uuid.uuid4().hex, name=name, kind=kind, created_at=at, details=copied)
+            record = ExecutionRecord(
+                execution_id=new_execution_id(), name=name, kind=kind, created_at=at, details=copied
+            )
             self._records[record.execution_id] = record
             self._events[record.execution_id] = []
             self._sequence[record.execution_id] = 0
@@ -88,9 +90,10 @@ class MemoryJournal(Journal):
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
         return [stored for stored in self.read(execution_id) if stored.event.operation_id == operation_id]
 
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
         with self._lock:
-            return [stored for key in sorted(self._events) for stored in self.read_operation(key, operation_id)]
+            found = [stored for key in sorted(self._events) for stored in self.read_operation(key, operation_id)]
+            return [stored for stored in found if stored.event.sub_type == CELL]
 
     def update(
         self,

@@ -36,6 +36,7 @@ from durable_nb.exceptions import (
     StoreUnreadableError,
 )
 from durable_nb.journal._group import GroupCommit, Request
+from durable_nb.journal._ids import new_execution_id
 from durable_nb.journal._owner import is_alive, this_process
 from durable_nb.journal._postgres_server import PostgresServer, is_passing, rows_of
 from durable_nb.journal._postgres_text import plain, storable
@@ -102,10 +103,10 @@ class PostgresJournal(Journal):
         return iter(self._events("read_events", storable(execution_id), after))
 
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
-        return self._events("read_operation", storable(operation_id), storable(execution_id))
+        return self._events("read_operation", *[storable(execution_id), *2 * [storable(operation_id)]])
 
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        return self._events("find_operation", storable(operation_id))
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
+        return self._events("find_cell", storable(operation_id))
 
     def blob_refs(self) -> set[str]:
         return {row[0] for row in self._server.query("blob_refs")}
@@ -270,7 +271,7 @@ class PostgresJournal(Journal):
         text = storable(json.dumps(dict(details), ensure_ascii=False))
         handler = details.get("handler")
         queue = storable(handler) if isinstance(handler, str) else None
-        values = [uuid.uuid4().hex, storable(name), kind, queue, float(at), Status.STARTED.value, text]
+        values = [new_execution_id(), storable(name), kind, queue, float(at), Status.STARTED.value, text]
         made = self._server.query("create_execution", values)
         if made:
             return execution_of(plain(made[0]))
@@ -319,7 +320,7 @@ class PostgresJournal(Journal):
         def work(db: psycopg.Connection[Any]) -> int:
             db.execute(_Q["lock_executions"], [[storable(execution_id)]])
             if operation_id is not None:
-                values = [storable(execution_id), storable(operation_id)]
+                values = [storable(execution_id), *2 * [storable(operation_id)]]
                 return db.execute(_Q["forget_operation_events"], values).rowcount
             count = db.execute(_Q["forget_execution_events"], [storable(execution_id)]).rowcount
             db.execute(_Q["forget_execution"], [storable(execution_id)])

@@ -15,7 +15,6 @@ import os
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +33,7 @@ from durable_nb.exceptions import (
 )
 from durable_nb.journal._filesystem import is_network
 from durable_nb.journal._group import GroupCommit, Request
+from durable_nb.journal._ids import new_execution_id
 from durable_nb.journal._owner import is_alive, this_process
 from durable_nb.journal._rows import Signer, event_of, execution_of, is_event, mac_of, row_of
 from durable_nb.journal._sql import migrations, queries
@@ -204,8 +204,8 @@ class SqliteJournal(Journal):
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
         return [event_of(row, self._signers) for row in self._rows("read_operation", operation_id, execution_id)]
 
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        return [event_of(row, self._signers) for row in self._rows("find_operation", operation_id)]
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
+        return [event_of(row, self._signers) for row in self._rows("find_cell", operation_id)]
 
     def blob_refs(self) -> set[str]:
         return {row[0] for row in self._rows("blob_refs")}
@@ -215,7 +215,7 @@ class SqliteJournal(Journal):
     def create(self, name: str, *, kind: str, at: float, details: Mapping[str, Any]) -> ExecutionRecord:
         text = json.dumps(dict(details), ensure_ascii=False)
         with self._transaction() as db:
-            db.execute(_Q["create_execution"], (uuid.uuid4().hex, name, kind, at, Status.STARTED.value, text))
+            db.execute(_Q["create_execution"], (new_execution_id(), name, kind, at, Status.STARTED.value, text))
             return execution_of(db.execute(_Q["find_execution"], (name,)).fetchone())
 
     def append(

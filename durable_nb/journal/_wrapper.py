@@ -60,8 +60,8 @@ class JournalWrapper(Journal):
     def read_operation(self, execution_id: str, operation_id: str) -> list[StoredEvent]:
         return self.inner.read_operation(execution_id, operation_id)
 
-    def find_operation(self, operation_id: str) -> list[StoredEvent]:
-        return self.inner.find_operation(operation_id)
+    def find_cell(self, operation_id: str) -> list[StoredEvent]:
+        return self.inner.find_cell(operation_id)
 
     def update(
         self,

@@ -115,7 +115,7 @@ class CellJournal:
         """
         found = [
             stored
-            for stored in self.journal.find_operation(operation)
+            for stored in self.journal.find_cell(operation)
             if stored.event.kind is EventKind.SUCCEEDED
             and (self.is_anonymous or stored.execution_id in (self.execution_id, self._anonymous_id))
         ]

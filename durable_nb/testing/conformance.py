@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from durable_nb.abc import Journal
-from durable_nb.events import ErrorInfo, Event, EventKind, OperationType, Status
+from durable_nb.events import CELL, ErrorInfo, Event, EventKind, OperationType, Status
 from durable_nb.exceptions import JournalConflictError, LeaseHeldError, LeaseLostError, StoreError
 
 __all__ = ["JournalTests", "event"]
@@ -63,12 +64,23 @@ class JournalTests:
         assert all(each.trusted for each in stored)
         assert [each.event.operation_id for each in journal.read(execution, after=1)] == ["a", "b"]
 
-    def test_an_operation_is_found_in_one_execution_and_in_all(self, journal: Journal, execution: str) -> None:
+    def test_an_operation_is_found_in_its_execution(self, journal: Journal, execution: str) -> None:
         other = journal.create("other", kind="handler", at=2.0, details={}).execution_id
-        journal.append(execution, [event("x"), event("y")])
+        alike = "0123456789abcdef" * 2
+        journal.append(execution, [event("x"), event("y"), event("x"), event(alike), event(alike + "0")])
         journal.append(other, [event("x")])
-        assert [each.sequence for each in journal.read_operation(execution, "x")] == [1]
-        assert {each.execution_id for each in journal.find_operation("x")} == {execution, other}
+        assert [each.sequence for each in journal.read_operation(execution, "x")] == [1, 3]
+        assert [each.sequence for each in journal.read_operation(execution, alike)] == [4]
+        assert journal.read_operation(execution, "z") == []
+
+    def test_a_cell_is_found_in_all_executions(self, journal: Journal, execution: str) -> None:
+        other = journal.create("other", kind="notebook", at=2.0, details={}).execution_id
+        cell = replace(event("x"), type=OperationType.CONTEXT, sub_type=CELL)
+        journal.append(execution, [cell, event("y"), cell])
+        journal.append(other, [event("y"), cell, event("x")])
+        found = [(each.execution_id, each.sequence) for each in journal.find_cell("x")]
+        assert found == sorted([(execution, 1), (execution, 3), (other, 2)])
+        assert journal.find_cell("y") == [], "a step"
 
     def test_writing_to_an_unknown_execution_is_refused(self, journal: Journal) -> None:
         with pytest.raises(StoreError):

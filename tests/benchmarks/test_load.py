@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from durable_nb.events import Event, EventKind, OperationType
 from durable_nb.journal._sql import queries
 from durable_nb.runtime import open_store
 from durable_nb.settings import Settings
-from tests.benchmarks.load import Load, Ours, run_round, table
+from tests.benchmarks.load import Clock, Ours, run_round
+from tests.benchmarks.load_figures import BEGIN, END, Load, Round, growth, put, rounds_told, table
 from tests.servers.postgres import Cluster
 from tests.servers.proxy import Proxy
 
@@ -24,22 +26,96 @@ def side(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     side = Ours(postgres, threads=2, steps=4, folder=tmp_path_factory.mktemp("load"))
     side.prepare(0)
     yield side
-    side.sql(f"DROP SCHEMA {side.schema} CASCADE")
+    side.sql(f"DROP SCHEMA IF EXISTS kept, {side.schema} CASCADE")
 
 
-def test_workers_drive_all_and_the_table_tells_it(side: Ours) -> None:
-    timed, counted = run_round(side, 2, 6), run_round(side, 1, 3, counts=True)
-    assert side.left() == 0
-    assert side.wrong() == 0
-    assert side.finished() == 9
-    assert timed.steps == 24
+def test_workers_drive_all_and_the_page_tells_it(side: Ours) -> None:
+    run_round(side, 1, 1)
+    side.keep_one()
+    side.empty()
+    side.multiply(7)
+    timed, counted = run_round(side, 2, 6, level=7), run_round(side, 2, 3, level=7, counts=True)
+    assert side.left() == side.wrong() == 0
+    assert (timed.finished, timed.steps, counted.finished, side.finished()) == (7, 24, 13, 16)
     assert counted.round_trips is not None
     assert counted.round_trips >= counted.steps, "each step commits"
-    text = table(Load(100.0, [timed, counted]), [side.name], [1, 2], [0])
-    (row,) = [line.split("|") for line in text.splitlines() if line.startswith("| 0 | 2 |")]
-    assert float(row[3].replace(",", "")) > 0
-    assert row[4].strip() == "", "round trips were counted with one worker only"
-    assert "100 commits a second" in text
+    load = Load({"processor": "a slow one"}, [timed, counted])
+    assert Load.of(json.loads(json.dumps(load.raw()))) == load
+    page = put(f"above\n{BEGIN}\nold\n{END}\nbelow", load)
+    assert put(page, load) == page
+    assert (page.startswith(f"above\n{BEGIN}"), page.endswith(f"{END}\nbelow"), "old" in page) == (True, True, False)
+    (row,) = [line for line in page.splitlines() if line.startswith("| 7 | 2 |")]
+    rate, processor, trips, commits, _, log = (float(cell.replace(",", "")) for cell in row.split("|")[3:-1])
+    assert min(rate, processor, trips, commits, log) > 0
+    assert timed.processor < 100, "seconds, of a round that takes a few"
+    assert "1 timed rounds of 6 executions of 4 steps" in page
+    assert "- processor: a slow one" in page
+
+
+def test_what_was_not_run_is_not_left_blank() -> None:
+    def done(side: str, workers: int, level: int, executions: int = 1000, trips: int | None = None) -> Round:
+        return Round(
+            side=side, workers=workers, level=level, finished=level, executions=executions, steps=executions * 20,
+            seconds=executions / 50, commits=executions * 20, syncs=1, wal=executions * 20_000, pages=1, stored=10**9,
+            processor=executions * 0.04, others=0.25, round_trips=trips,
+        )  # fmt: skip
+
+    load = Load({}, [done("a", 1, 0), done("a", 1, 0, 50, 1500), done("b", 2, 0), done("a", 1, 100, 300)])
+    text = table(load)
+    assert "| 0 | 1 | 1,000 | 2.00 | 1.50 | 1.00 | 0.00 | 1.00 | not run |" in text
+    assert "|  |" not in text
+    assert "a with 1 at 100: 300" in rounds_told(load)
+    assert "| 1 | 1.00 | 1.00 | not run | 1.00 | 1.00 GB | not run |" in growth(load)
+    assert "others used 25 to 25 % of the processors" in rounds_told(load)
+    with pytest.raises(ValueError, match="no place"):
+        put("nothing", load)
+
+
+def test_a_run_that_comes_late_has_shorter_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock = Clock(10, 1000, {"a": 3, "b": 2})
+    assert clock.executions("a") == 1000
+    clock.took("a", 60, 1000)
+    assert clock.executions("b") == 1000, "nobody knows how long it takes"
+    clock.took("b", 180, 1000)
+    now += 240
+    assert clock.executions("a") == 1000, "300 seconds are needed, and 360 left"
+    now += 210
+    assert clock.executions("a") == 500
+    now += 10_000
+    assert clock.executions("b") == Clock.LEAST
+
+
+def test_what_an_execution_writes_lies_together(postgres: Cluster, tmp_path: Path) -> None:
+    """After a checkpoint the log has each page whole that is changed for the first time: they are few."""
+    url = postgres.new_store()
+    store = open_store(url, settings=Settings(key="k", cache=str(tmp_path)))
+    schema = url.rpartition("=")[2]
+    try:
+        # Ids of operations are the same in all executions of a handler: here 300, in 200 executions that have ended.
+        made = [store.journal.create(str(number), kind="handler", at=0.0, details={}) for number in range(201)]
+        assert {one.execution_id[12] for one in made} == {"7"}, "the version of the UUID"
+        postgres.sql(
+            f"INSERT INTO {schema}.events (execution_id, sequence, operation_id, kind, type, at, attempt)"
+            f" SELECT execution_id, n, md5(n::text) || md5(n::text), 'SUCCEEDED', 'STEP', 0, 1"
+            f" FROM {schema}.executions, generate_series(1, 300) n WHERE name <> '200' ORDER BY number, n"
+        )
+        postgres.sql("CHECKPOINT")
+
+        def pages() -> int:
+            postgres.sql("SELECT pg_stat_force_next_flush()")
+            return int(str(postgres.sql("SELECT wal_fpi FROM pg_stat_wal")[0][0]))
+
+        before = pages()
+        steps = [hashlib.md5(str(n).encode()).hexdigest() * 2 for n in range(1, 301)]
+        events = [Event(operation_id=step, kind=EventKind.SUCCEEDED, type=OperationType.STEP, at=0.0) for step in steps]
+        store.journal.append(made[-1].execution_id, events)
+        store.close()  # the server counts what a connection did when it ends
+        assert postgres.sql("SHOW full_page_writes") == [("on",)]
+        assert 0 < pages() - before < 30
+    finally:
+        store.close()
 
 
 def test_each_call_costs_the_round_trips_that_are_told(postgres: Cluster, tmp_path: Path) -> None:
@@ -75,7 +151,9 @@ def test_each_call_costs_the_round_trips_that_are_told(postgres: Cluster, tmp_pa
 
 @pytest.mark.soak  # which way the planner takes depends on its statistics, so that it is looked at with time at hand
 def test_finished_executions_do_not_lengthen_a_claim(side: Ours) -> None:
-    run_round(side, 1, 1)
+    if not side.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'kept'"):
+        run_round(side, 1, 1)
+        side.keep_one()
     side.prepare(40)
     looked = []
     for _ in range(2):

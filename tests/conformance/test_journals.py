@@ -9,11 +9,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from durable_nb.abc import Journal
+from durable_nb.events import CELL, OperationType
 from durable_nb.exceptions import LeaseHeldError, StoreError, StoreUnreadableError, StoreVersionError
 from durable_nb.journal import (
     FileMarkers,
@@ -22,7 +24,9 @@ from durable_nb.journal import (
     PostgresJournal,
     PostgresServer,
     SqliteJournal,
+    _postgres_server,
 )
+from durable_nb.journal._sql import queries
 from durable_nb.settings import StoreUrl
 from durable_nb.testing.conformance import JournalTests, event
 from tests.servers.postgres import Cluster
@@ -58,6 +62,57 @@ class TestPostgresJournal(JournalTests):
         yield journal
         journal.close()
         server.close()
+
+
+def test_a_store_on_a_server_of_the_first_format_is_brought_up_to_date(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_store()
+    schema = StoreUrl(url).text.rpartition("=")[2]
+    made = _postgres_server.migrations("postgres")
+    with monkeypatch.context() as patch:
+        patch.setattr(_postgres_server, "migrations", lambda _: made[:1])
+        server = PostgresServer(StoreUrl(url))
+        assert server.query("list_executions") == []
+        old = PostgresJournal(server, signer=sign)
+        execution = old.create("a", kind="notebook", at=1.0, details={}).execution_id
+        cell = replace(event("x", payload=b"good"), type=OperationType.CONTEXT, sub_type=CELL)
+        old.append(execution, [event("s"), cell])
+        old.close()
+        server.close()
+    assert postgres.sql(f"SELECT format FROM {schema}.store") == [(1,)]
+    server = PostgresServer(StoreUrl(url))
+    journal = PostgresJournal(server, signer=sign)
+    assert postgres.sql(f"SELECT format FROM {schema}.store") == [(len(made),)]
+    journal.append(execution, [event("s")])
+    assert [(each.sequence, each.trusted) for each in journal.read_operation(execution, "s")] == [(1, True), (3, True)]
+    assert [each.event for each in journal.find_cell("x")] == [cell]
+    assert journal.forget(execution, "s") == 2
+    journal.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(_postgres_server, "migrations", lambda _: made[:1])
+        with pytest.raises(StoreVersionError, match=f"format {len(made)}"):
+            PostgresServer(StoreUrl(url))
+    server.close()
+
+
+def test_each_search_of_operations_on_a_server_has_its_index(postgres: Cluster) -> None:
+    server = PostgresServer(StoreUrl(postgres.new_store()))
+    with server.connect() as db:
+        db.execute(
+            "INSERT INTO events (execution_id, sequence, operation_id, kind, type, sub_type, at, attempt)"
+            " SELECT 'e', n, n, 'SUCCEEDED', 'STEP', CASE WHEN n % 9 = 0 THEN 'Cell' END, 0, 1"
+            " FROM generate_series(1, 3000) n"
+        )
+        db.execute("ANALYZE events")
+        for name, values, index in (
+            ("read_operation", ["e", "9", "9"], "events_operation"),
+            ("forget_operation_events", ["e", "9", "9"], "events_operation"),
+            ("find_cell", ["9"], "events_cell"),
+        ):
+            plan = "\n".join(row[0] for row in db.execute("EXPLAIN " + queries("postgres")[name], values))
+            assert index in plan, plan
+    server.close()
 
 
 class TestJournalWrapper(JournalTests):

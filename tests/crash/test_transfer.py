@@ -381,7 +381,7 @@ def test_a_changed_row_is_not_copied_and_the_others_are() -> None:
         done = transfer(a, b, [NAME])
         assert ["has 1 records that are not" in left.why for left in done.executions[0].left] == [True]
         assert not done.good
-        operations = {stored.event.operation_id for stored in b.journal.find_operation("c0")}
+        operations = {stored.event.operation_id for stored in b.journal.find_cell("c0")}
         record = b.journal.find(NAME)
         assert record is not None
         ends = {
@@ -414,7 +414,7 @@ def test_a_flipped_bit_in_a_blob_is_found_and_nothing_is_copied_that_needs_it(nu
         ends = {
             s.event.operation_id
             for k in range(3)
-            for s in b.journal.find_operation(f"c{k}")
+            for s in b.journal.find_cell(f"c{k}")
             if s.event.payload or s.event.details.get("payload_blob")
         }
         assert ends == {f"c{k}" for k in range(3) if k != number}
@@ -544,7 +544,7 @@ def test_two_pushes_at_once_double_nothing() -> None:
 
 
 def require_whole_cells(store: Store, at: float) -> None:
-    found = [s.event.at for number in range(3) for s in store.journal.find_operation(f"c{number}")]
+    found = [s.event.at for number in range(3) for s in store.journal.find_cell(f"c{number}")]
     assert [at + number + 0.5 in found for number in range(3)] == [True] * 3
 
 

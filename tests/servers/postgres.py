@@ -190,6 +190,11 @@ class Cluster:
         """The server's socket."""
         return self.folder / ".s.PGSQL.5432"
 
+    def processes(self) -> list[int]:
+        """The server's processes, its first one before those that this one has started."""
+        assert self._process is not None
+        return [self._process.pid, *self._children(self._process.pid)]
+
     def new_store(self, *, host: Path | None = None) -> str:
         """The URL of a store that nobody has opened yet."""
         return f"postgresql://durable@/postgres?host={host or self.folder}&schema=s{uuid.uuid4().hex[:12]}"

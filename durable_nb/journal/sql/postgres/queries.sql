@@ -84,12 +84,14 @@ SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_
        details, mac FROM events WHERE execution_id = %s AND sequence > %s ORDER BY sequence;
 
 -- name: read_operation
+-- The index `events_operation` has the first half of a hash: enough to find few, which are then compared whole.
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
-       details, mac FROM events WHERE operation_id = %s AND execution_id = %s ORDER BY sequence;
+       details, mac FROM events
+WHERE execution_id = %s AND left(operation_id, 16) = left(%s, 16) AND operation_id = %s ORDER BY sequence;
 
--- name: find_operation
+-- name: find_cell
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
-       details, mac FROM events WHERE operation_id = %s ORDER BY execution_id, sequence;
+       details, mac FROM events WHERE operation_id = %s AND sub_type = 'Cell' ORDER BY execution_id, sequence;
 
 -- name: read_some
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
@@ -111,7 +113,7 @@ WHERE execution_id = %(execution_id)s;
 DELETE FROM events WHERE execution_id = %s;
 
 -- name: forget_operation_events
-DELETE FROM events WHERE execution_id = %s AND operation_id = %s;
+DELETE FROM events WHERE execution_id = %s AND left(operation_id, 16) = left(%s, 16) AND operation_id = %s;
 
 -- name: forget_execution
 DELETE FROM executions WHERE execution_id = %s;

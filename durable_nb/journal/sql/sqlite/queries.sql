@@ -50,9 +50,9 @@ SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
        details, mac FROM events WHERE operation_id = ? AND execution_id = ? ORDER BY sequence;
 
--- name: find_operation
+-- name: find_cell
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
-       details, mac FROM events WHERE operation_id = ? ORDER BY execution_id, sequence;
+       details, mac FROM events WHERE operation_id = ? AND sub_type = 'Cell' ORDER BY execution_id, sequence;
 
 -- name: read_event
 SELECT execution_id, sequence, operation_id, kind, type, sub_type, name, parent_id, at, attempt, payload, error, due,
