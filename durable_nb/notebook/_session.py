@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.cells import (
     FileState,
@@ -58,6 +58,9 @@ from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
 from durable_nb.snapshot import Keyring, Tracker, note_starts, result_number
+
+if TYPE_CHECKING:
+    from durable_nb.notebook._remote import Cluster
 
 _DATA_ONLY = frozenset(
     {
@@ -125,6 +128,7 @@ class Session:
             self.tracker, self._line_magics, self._callbacks, self.warn, self._user_runs, self._is_user_file
         )
         self.book = InputBook(self.tracker)
+        self._clusters: dict[str, Cluster] = {}
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
     # --- the store -------------------------------------------------------------------------------------------------
@@ -142,7 +146,7 @@ class Session:
                 self.warn(f"nothing will be saved: {exc}")
                 project, store = Path.cwd(), Path.cwd() / STORE_DIRECTORY
             key = Keyring(self.settings.key).sign(b"environment", "derive")
-            self._world = self.book.world = World(project, [store], key, self._before_read)
+            self._world = self.book.world = World(project, store, key, self._before_read)
             if self.lets_wait:
                 self.waiting.begin()
         return self._world
@@ -187,6 +191,8 @@ class Session:
         """Leave the kernel as it was before."""
         self.waiting.end()
         self.close()
+        for cluster in self._clusters.values():
+            cluster.close()
         self.buttons.remove()
         self.results.remove()
         self.tee.remove()
@@ -391,8 +397,17 @@ class Session:
             "position": cell.position,
             "at_most_once": options.at_most_once,
             "max_attempts": options.max_attempts,
+            **({"on": options.on} if options.on else {}),
             **({"cell_id": cell.request.cell_id} if cell.request.cell_id else {}),
         }
+
+    def cluster(self, place: str) -> Cluster:
+        """The cluster that `--on` names; not connected yet."""
+        if place not in self._clusters:
+            from durable_nb.notebook._remote import Cluster
+
+            self._clusters[place] = Cluster(place)
+        return self._clusters[place]
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -594,6 +609,8 @@ class Session:
             cell.threads_before is not None and left_by(cell.threads_before, self.world.is_user_file) is not None
         )
         self.results.tidy()
+        for cluster in self._clusters.values():
+            cluster.tidy(self.tracker.still)
 
     def note_outside(self) -> None:
         """Code ran outside the cells (a silent request, a subshell, a comm): values are looked at again.

@@ -88,6 +88,7 @@ def facts_of(cell: Cell, *, waits: bool = False) -> StepFacts:
         attempts=_attempts_asked(cell),
         at_most_once=options.at_most_once,
         timeout=options.timeout,
+        on=options.on,
     )
 
 

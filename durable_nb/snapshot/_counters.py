@@ -115,6 +115,10 @@ class Counters(Part):
         self._fresh.clear()
         self.note_start()
 
+    def start_of(self, place: Place, otherwise: int) -> int:
+        """The number at which a counter began, where that is known."""
+        return self._start.get(place, otherwise)
+
     def is_one(self, module: str, attribute: str) -> bool:
         """Whether an attribute of a module is a counter of its package."""
         return (module, "", attribute) in self._holders

@@ -15,7 +15,7 @@ import importlib.util
 import locale
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -38,7 +38,7 @@ from durable_nb.snapshot._process_python import (
 from durable_nb.snapshot._process_settings import Backend, Interactive, Registered, Settings
 from durable_nb.snapshot._warned import Warned
 
-__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts"]
+__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts", "started_in", "whole_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +328,24 @@ PARTS: Sequence[Part] = (
     COUNTERS,
     Warned(),
 )
+
+
+def whole_state(packages: Collection[str]) -> tuple[ProcessState, dict[str, Any]]:
+    """The state now, and the delta that makes another process what this one is.
+
+    Args:
+        packages: those that count there.
+    """
+    now = ProcessState.capture()
+    counted = now.values.get(COUNTERS.name) or {}
+    starts = {place: COUNTERS.start_of(place, number) for place, number in counted.items()}
+    others = {place: number for place, number in counted.items() if place[0].partition(".")[0] not in packages}
+    return now, ProcessState.diff(ProcessState({}, {COUNTERS.name: {**starts, **others}}), now)
+
+
+def started_in() -> str:
+    """The folder in which the process was when its state was nobody's choice."""
+    return next(part.start for part in PARTS if isinstance(part, WorkingDirectory))
 
 
 def settle_starts(before: ProcessState) -> None:
