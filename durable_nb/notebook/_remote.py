@@ -18,8 +18,11 @@ import pickle
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from IPython.core import interactiveshell
 
 from durable_nb.abc import Buffer, Executor
 from durable_nb.cells import as_magic, output_name
@@ -30,6 +33,7 @@ from durable_nb.notebook._cell import Cell, magics_of
 from durable_nb.notebook._commit import FORMATTING, SHELL
 from durable_nb.notebook._errors import CannotTravelError, ExecutorError, NotBegunError, WorkerLostError
 from durable_nb.notebook._interrupts import deferred_interrupts
+from durable_nb.notebook._remote_logs import described, in_words
 from durable_nb.notebook._remote_parcel import Answer, Parcel
 from durable_nb.notebook._remote_relay import RemoteCell
 from durable_nb.notebook._replay import follow_results
@@ -181,10 +185,13 @@ class Trip:
             )
         self._hold(manifest)
         travelling = {name for group in groups for name in group.names}
-        needed = {top for name in reads.modules if (top := name.partition(".")[0]) in sys.modules}
+        needed = {top for name in reads.modules if _is_found(top := name.partition(".")[0])}
         state, process = whole_state(needed)
-        for part in process.values():
-            if "again" in part:
+        logs, others = described()
+        if others:
+            session.warn(f"what cells log {told(self._place)} does not reach {in_words(others)}, which stays here")
+        for name, part in process.items():
+            if "again" in part and name != "<logging>":
                 raise self._refused(f"what an earlier cell did does not travel: {part['again']}")
         reached = frozenset(reads.modules).union(*(tracker.modules_of(name) for name in travelling))
         packed = self._blobs.packed
@@ -206,6 +213,7 @@ class Trip:
             needed=sorted(needed),
             code=dict(world.modules.versions(reached)),
             process={name: part for name, part in process.items() if name not in _NO_PART},
+            logs=logs,
             environ=state.values.get("<environ>") or {},
             magics=[
                 (call.name, call.line)
@@ -277,20 +285,20 @@ class Trip:
 
     async def run(self, result: Any) -> bool:
         """As `run_ast_nodes`: run the body, show its outputs, bind what it did; True when it raised."""
+        shell = self._session.shell
         try:
             answer, large = self._fetched()
             with deferred_interrupts():
                 error = self._taken(answer, large, result)
-            if error is None:
-                return False
-            raise error
-        except BaseException as error:  # noqa: BLE001 - shown as the cell's own end, as IPython does with any
-            result.error_in_exec = error
-            if isinstance(error, KeyboardInterrupt) and not self._cell.elsewhere:
-                self._session.shell.showtraceback((type(error), error, None), exception_only=True)
-            else:
-                self._session.shell.showtraceback((type(error), error, error.__traceback__), running_compiled_code=True)
+        except BaseException as stop:  # noqa: BLE001 - shown as the cell's own end; our frames say nothing about it
+            result.error_in_exec = stop
+            shell.showtraceback((type(stop), stop, None), exception_only=isinstance(stop, KeyboardInterrupt))
             return True
+        if error is None:
+            return False
+        result.error_in_exec = error
+        shell.showtraceback((type(error), error, error.__traceback__), running_compiled_code=True)
+        return True
 
     def _fetched(self) -> tuple[Answer, list[Buffer]]:
         """Send the body, show what it says, and wait for its end."""
@@ -442,7 +450,9 @@ class Trip:
             error = values.pop(item["name"], None) if item["name"] else None
             if not isinstance(error, BaseException):
                 error = rebuild(Failure.from_json(item["failure"], trusted=True))
-            errors.append(error.with_traceback(_trace(item["trace"])))
+            # As a body here is run by a frame of the shell's, which IPython leaves out.
+            rows = [(str(interactiveshell.__file__), "run_code", 1, 1)] if not errors else []
+            errors.append(error.with_traceback(_trace([*rows, *item["trace"]])))
         for item, error, reason in zip(answer.chain, errors, errors[1:], strict=False):
             if item["link"] == "cause":
                 error.__cause__ = reason
@@ -461,6 +471,12 @@ class Trip:
                 )
 
 
+def _is_found(module: str) -> bool:
+    """Whether a module is loaded here and came from somewhere; some packages make modules by themselves."""
+    found = sys.modules.get(module)
+    return found is not None and getattr(found, "__spec__", None) is not None and module != "__main__"
+
+
 def told(place: str) -> str:
     """Where a cell runs, in a line about it."""
     return f"on {place}"
@@ -471,12 +487,24 @@ def task_name(label: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "_.()[]=" else " " for sign in label).strip() or "cell"
 
 
-def _trace(data: Any) -> Any:
-    if data is None:
-        return None
-    import tblib
+class _MakerError(Exception):
+    """Raised to have a frame."""
 
-    return tblib.Traceback.from_dict(dict(data)).as_traceback()
+
+def _trace(rows: Sequence[tuple[str, str, int, int]]) -> TracebackType | None:
+    """A traceback whose entries have these files, names, first lines and lines; their frames hold nothing else."""
+    made: TracebackType | None = None
+    raiser = _MakerError()
+    for filename, name, first, line in reversed(rows):
+        stub = compile("\n" * max(line - first, 0) + "raise make", filename, "exec")
+        try:
+            code = stub.replace(co_name=name, co_qualname=name, co_firstlineno=first)
+            exec(code, {"make": raiser.with_traceback(None)})  # noqa: S102 - our own
+        except _MakerError as exc:
+            entry = exc.__traceback__.tb_next if exc.__traceback__ is not None else None
+            if entry is not None:
+                made = TracebackType(made, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return made
 
 
 def problem_of(session: Session, cell: Cell) -> str | None:

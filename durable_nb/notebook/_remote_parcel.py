@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable_nb.cells import Input, Observed, Reads
+from durable_nb.notebook._remote_logs import Handler
 
 ERROR = "_durable_nb_error_{}"
 """Names under which the error of a body, and those that led to it, come back."""
@@ -48,6 +49,8 @@ class Parcel:
     """Local modules that the cell can reach, and their versions in the kernel."""
     process: Mapping[str, Any]
     """The state of the kernel's process, as a delta from nothing."""
+    logs: Sequence[Handler]
+    """Handlers of loggers."""
     environ: Mapping[str, str | None]
     """Variables that the notebook has set or removed."""
     magics: Sequence[tuple[str, str]]

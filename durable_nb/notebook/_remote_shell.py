@@ -28,7 +28,6 @@ from types import TracebackType
 from typing import Any
 
 import comm
-from ipykernel.jsonutil import encode_images, json_clean
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError
@@ -42,6 +41,7 @@ from durable_nb.cells import Tables, opens_by_itself
 from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._errors import Shown
 from durable_nb.notebook._left import left_by, running_work
+from durable_nb.notebook._remote_logs import make as make_handlers
 from durable_nb.notebook._remote_parcel import ERROR, Answer, Parcel
 from durable_nb.notebook._remote_relay import PIPES
 from durable_nb.notebook._results import Results
@@ -123,12 +123,6 @@ class _Stream(io.TextIOBase):
         return self._number
 
 
-def _clean(data: Any, metadata: Any) -> dict[str, Any]:
-    """A display as a message carries it."""
-    clean: Any = json_clean
-    return {"data": clean(encode_images(data)), "metadata": clean(metadata or {})}  # type: ignore[no-untyped-call]
-
-
 class _Publisher(DisplayPublisher):
     def publish(
         self,
@@ -139,7 +133,7 @@ class _Publisher(DisplayPublisher):
         update: bool = False,
         **__: Any,
     ) -> None:
-        content = {**_clean(data, metadata), "transient": transient or {}}
+        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
         _out.send("show", "update_display_data" if update else "display_data", content)
 
     def clear_output(self, wait: bool = False) -> None:
@@ -150,7 +144,7 @@ class _Hook(DisplayHook):
     def write_output_prompt(self) -> None: ...
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        _out.send("show", "execute_result", _clean(format_dict, md_dict))
+        _out.send("show", "execute_result", {"data": format_dict, "metadata": md_dict or {}})
 
     def finish_displayhook(self) -> None:
         self._is_active = False
@@ -264,6 +258,7 @@ class Body:
                 self.shell.run_line_magic(name, line)
         process = {key: part for key, part in parcel.process.items() if key != "<cwd>" or self.in_place}
         lost = ProcessState.restore(process)
+        make_handlers(parcel.logs)
         if lost:
             raise RefusedError(f"a worker cannot be made what the kernel is: {lost[0]}")
 
@@ -456,15 +451,16 @@ class Errors:
         except Exception:  # noqa: BLE001 - constructors of user code; the record of the error remains
             return False
 
-    def _trace(self, trace: TracebackType | None) -> Any:
-        import tblib
-
-        start = trace
-        while start is not None and start.tb_frame.f_code.co_filename != self._filename:
-            start = start.tb_next
-        if start is None:
-            return None
-        return tblib.Traceback(start).to_dict()
+    def _trace(self, trace: TracebackType | None) -> list[tuple[str, str, int, int]]:
+        """File, function, its first line and the line, of each frame from the cell on."""
+        while trace is not None and trace.tb_frame.f_code.co_filename != self._filename:
+            trace = trace.tb_next
+        rows = []
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            rows.append((code.co_filename, code.co_name, code.co_firstlineno, trace.tb_lineno))
+            trace = trace.tb_next
+        return rows
 
 
 def _missing(name: str) -> str:

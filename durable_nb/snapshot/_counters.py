@@ -35,7 +35,8 @@ _NEXT = type(itertools.count().__next__)
 _COUNT = re.compile(r"count\((-?\d+)\)")
 
 _OWN = frozenset(
-    {"IPython", "PIL", "anywidget", "comm", "debugpy", "durable_nb", "ipykernel", "ipywidgets", "jedi", "joblib"}
+    {"IPython", "PIL", "anywidget", "comm", "dask", "debugpy", "distributed", "durable_nb", "ipykernel", "ipywidgets"}
+    | {"jedi", "joblib"}
     | {"jupyter_client", "matplotlib", "matplotlib_inline", "networkx", "numpy", "pandas", "parso", "psygnal", "rich"}
     | {"platformdirs", "prompt_toolkit", "psutil", "pydevd", "pydevd_plugins", "_pydev_bundle", "_pydevd_bundle"}
     | {"_pydevd_frame_eval", "_pydevd_sys_monitoring"}

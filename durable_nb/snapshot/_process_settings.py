@@ -21,6 +21,11 @@ from typing import Any
 from durable_nb._ident import ident
 from durable_nb.snapshot._process_part import Part, Steady, packed, unpacked
 
+try:
+    _resource: Any = importlib.import_module("resource")
+except ImportError:  # not a POSIX system
+    _resource = None
+
 
 def _loaded(module: str) -> Any:
     return sys.modules.get(module)
@@ -124,18 +129,16 @@ _LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "
 
 
 def _limits() -> Any:
-    resource = _loaded("resource")
-    names = () if resource is None else [name for name in _LIMITS if hasattr(resource, f"RLIMIT_{name}")]
-    return tuple((name, resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))) for name in names)
+    # Imported, not only looked for: whoever loads it first changes nothing.
+    names = () if _resource is None else [name for name in _LIMITS if hasattr(_resource, f"RLIMIT_{name}")]
+    return tuple((name, _resource.getrlimit(getattr(_resource, f"RLIMIT_{name}"))) for name in names)
 
 
 def _set_limits(value: Any) -> None:
-    import resource
-
     for name, limits in value:
-        number = getattr(resource, f"RLIMIT_{name}")
-        if resource.getrlimit(number) != tuple(limits):
-            resource.setrlimit(number, limits)
+        number = getattr(_resource, f"RLIMIT_{name}")
+        if _resource.getrlimit(number) != tuple(limits):
+            _resource.setrlimit(number, limits)
 
 
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
