@@ -162,12 +162,14 @@ class Trip:
                     raise self._refused(f"{node.id} is the history of the shell here, which does not travel")
         if reads.set_up:
             raise self._refused(f"it sets {reads.set_up[0]}, which would stay on the worker: set it in a cell here")
-        reached = {name.partition(".")[0] for name in reads.modules}
-        for name in sorted(reached | {"builtins", SHELL}):
+
+    def _refuse_changed(self, reached: Iterable[str]) -> None:
+        """Refuse what reaches a module that is not what importing it makes."""
+        for name in sorted({"builtins", SHELL, *(name.partition(".")[0] for name in reached)}):
             if name in self._session.book.setups:
                 raise self._refused(
-                    f"an earlier cell has changed {name}, and such a change does not travel: do it inside this cell's "
-                    "functions, or in a module that the workers import"
+                    f"an earlier cell has changed {name}, and such a change does not travel: make it in a module that "
+                    "the workers import, or run this cell here"
                 )
 
     def _packed(self) -> Parcel:
@@ -187,13 +189,14 @@ class Trip:
         travelling = {name for group in groups for name in group.names}
         needed = {top for name in reads.modules if _is_found(top := name.partition(".")[0])}
         state, process = whole_state(needed)
-        logs, others = described()
+        logs, others = described(session.own_handlers)
         if others:
             session.warn(f"what cells log {told(self._place)} does not reach {in_words(others)}, which stays here")
         for name, part in process.items():
             if "again" in part and name != "<logging>":
                 raise self._refused(f"what an earlier cell did does not travel: {part['again']}")
         reached = frozenset(reads.modules).union(*(tracker.modules_of(name) for name in travelling))
+        self._refuse_changed(reached)
         packed = self._blobs.packed
         world = session.world
         return Parcel(

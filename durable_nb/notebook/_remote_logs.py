@@ -17,13 +17,22 @@ def _loggers() -> Iterator[tuple[str, logging.Logger]]:
             yield name, logger
 
 
-def described() -> tuple[list[Handler], list[str]]:
-    """The handlers that can be made again elsewhere, and in words those that cannot."""
+def present() -> list[logging.Handler]:
+    """The handlers that there are now."""
+    return [handler for _, logger in _loggers() for handler in logger.handlers]
+
+
+def described(without: Sequence[logging.Handler]) -> tuple[list[Handler], list[str]]:
+    """The handlers that can be made again elsewhere, and in words those that cannot.
+
+    Args:
+        without: handlers that are the kernel's own.
+    """
     found: list[Handler] = []
     others: list[str] = []
     for name, logger in _loggers():
         for handler in logger.handlers:
-            if isinstance(handler, logging.NullHandler):
+            if isinstance(handler, logging.NullHandler) or any(handler is one for one in without):
                 continue
             one = _described(name, handler)
             if one is not None:

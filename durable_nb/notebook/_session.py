@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import logging
 import os
 import sys
 import time
@@ -50,6 +51,7 @@ from durable_nb.notebook._left import left_by, running_work
 from durable_nb.notebook._past import Past
 from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
+from durable_nb.notebook._remote_logs import present
 from durable_nb.notebook._results import Results, owned_number
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._spared import spared
@@ -129,6 +131,8 @@ class Session:
         )
         self.book = InputBook(self.tracker)
         self._clusters: dict[str, Cluster] = {}
+        self.own_handlers: list[logging.Handler] = []
+        """Of loggers: those that were there before the first cell."""
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
     # --- the store -------------------------------------------------------------------------------------------------
@@ -137,6 +141,7 @@ class Session:
     def world(self) -> World:
         """Files, modules and environment around the notebook; found out when the first cell runs."""
         if self._world is None:
+            self.own_handlers = present()
             note_starts()  # only now: starting a kernel draws random numbers of its own
             try:
                 self._location = find_location(self.shell.user_ns, self.settings)

@@ -167,6 +167,7 @@ class StepView:
             "delay": None,
             "error": None,
             "waits": "",
+            **({"on": cell.options.on} if cell.options.on else {}),
             "remark": "",
             "actions": ["cancel"],
         }

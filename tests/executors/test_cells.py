@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,48 +29,18 @@ def plain(result: CellResult) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(result.traceback))
 
 
-# --- what comes back --------------------------------------------------------------------------------------------------
+# --- what comes back, and what it shows -------------------------------------------------------------------------------
 
-
-def test_a_cell_binds_changes_and_deletes_and_is_replayed_without_a_cluster(bench: Bench, cluster: Cluster) -> None:
-    body = (
-        "import os\na.append(2)\nnew = [a]\ndel gone\nelsewhere = os.getpid() != here\n"
-        "for one in range(3):\n    pass\ndel one\nprint('hello')\na"
-    )
-    before = "import os\na = [1]\nb = a\ngone = one = 1\npair = {'a': a}\nhere = os.getpid()"
-    after = "print(a, b is a, pair['a'] is a, new[0] is a, 'gone' in dir(), 'one' in dir(), elsewhere, _ is a)"
-    first = run_all(bench, [before, on(cluster, body), after])
-    shown = first.cells[1].expect_ok()
-    assert (shown.verdict, shown.stdout, shown.result) == ("executed", "hello\n", "[1, 2]")
-    assert first.stdout[2] == "[1, 2] True True True False False True True\n"
-    assert f"on {cluster.place}" in shown.outputs[0]["data"]["text/plain"]
-    again = run_all(bench, [before, on(NOWHERE, body), after])
-    assert again.verdicts == ["replayed"] * 3
-    assert again.outputs[1][1:] == first.outputs[1][1:]
-    assert again.stdout[2] == first.stdout[2]
-    here = run_all(bench, [before, f"%%durable_step\n{body}", after])
-    assert here.verdicts == ["replayed"] * 3
-
-
-DEFINITIONS = """\
-import random
-from dataclasses import dataclass
-import numpy as np
-base = np.arange(6.)
-view = base[2:5]
-holder = {'v': view}
-K = 5
-@dataclass
-class P:
-    x: int
-    seen = []
-    def grow(self):
-        self.x += K
-def f(z):
-    return P(z * K)
-p = P(1)
-ps = [p]
-random.seed(1)"""
+CHANGES = """\
+import os
+a.append(2)
+new = [a]
+del gone
+elsewhere = os.getpid() != here
+for one in range(3):
+    pass
+del one
+a"""
 
 USES = """\
 view[0] = 99
@@ -83,63 +55,104 @@ def g():
     return K + 1
 drawn = random.random()"""
 
-LOOKS = """\
-print(base.tolist(), holder['v'] is view, view.base is base)
-print(p, ps[0] is p, type(q) is P, q == P(15), P.seen, isinstance(w, P))
-K = 7
-random_now = random.random()
-random.seed(1)
-print(w.hi(), g(), drawn == random.random(), random_now == random.random())"""
+SHOWS = """\
+import os, sys, asyncio
+from IPython.display import HTML, display, clear_output
+print('old'); clear_output()
+print('go', flush=True)
+open(PIPE).read()
+print('err', file=sys.stderr)
+display(HTML('<b>x</b>'))
+print('end')
+os.write(1, b'raw\\n')
+shown = display('one', display_id=True)
+shown.update('two')
+!echo shell $WORD
+words = !echo words
+await asyncio.sleep(0)
+words"""
 
 
-def test_views_instances_classes_functions_and_generators_come_back_as_a_cell_leaves_them(
-    bench: Bench, cluster: Cluster
-) -> None:
-    first = run_all(bench, [DEFINITIONS, on(cluster, USES), LOOKS])
-    for cell in first.cells:
-        cell.expect_ok()
-    assert first.stdout[2].splitlines() == [
+def notebook(remote: Callable[[str], str], pipe: Path) -> list[str]:
+    return [
+        "import os\na = [1]\nb = a\ngone = one = 1\npair = {'a': a}\nhere = os.getpid()",
+        remote(CHANGES),
+        "print(a, b is a, pair['a'] is a, new[0] is a, 'gone' in dir(), 'one' in dir(), elsewhere, _ is a)",
+        "import random\nfrom dataclasses import dataclass\nimport numpy as np\nbase = np.arange(6.)\nview = base[2:5]\n"
+        "holder = {'v': view}\nK = 5\n@dataclass\nclass P:\n    x: int\n    seen = []\n    def grow(self):\n"
+        "        self.x += K\ndef f(z):\n    return P(z * K)\np = P(1)\nps = [p]\nrandom.seed(1)",
+        remote(USES),
+        "print(base.tolist(), holder['v'] is view, view.base is base)\n"
+        "print(p, ps[0] is p, type(q) is P, q == P(15), P.seen, isinstance(w, P))\nK = 7\nthen = random.random()\n"
+        "random.seed(1)\nprint(w.hi(), g(), drawn == random.random(), then == random.random())",
+        f"WORD = 'me'\nPIPE = {str(pipe)!r}",
+        remote(SHOWS),
+    ]
+
+
+@dataclass
+class Lives:
+    """One notebook, run on the cluster, again where there is none, and again without `--on`."""
+
+    place: str
+    first: list[CellResult]
+    again: list[CellResult]
+    here: list[CellResult]
+    tasks: int
+    """How many the cluster got after the first life."""
+
+
+@pytest.fixture(scope="module")
+def lives(started: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    folder = tmp_path_factory.mktemp("lives")
+    bench, pipe = Bench(folder / "work"), folder / "pipe"
+    os.mkfifo(pipe)
+    cells = notebook(lambda body: on(started, body), pipe)
+    with Kernel(bench) as kernel:
+        first = [kernel.run(cell).expect_ok() for cell in cells[:-1]]
+        pending = kernel.execute(cells[-1])
+        pending.wait_for("go")  # while the body runs
+        pipe.write_text("")
+        first.append(pending.result().expect_ok())
+    tasks = started.tasks()
+    again = run_all(bench, notebook(lambda body: on(NOWHERE, body), pipe))
+    here = run_all(bench, notebook(lambda body: f"%%durable_step\n{body}", pipe))
+    return Lives(started.place, first, again.cells, here.cells, started.tasks() - tasks)
+
+
+def test_a_cell_binds_changes_and_deletes_as_it_does_here(lives: Lives) -> None:
+    assert [cell.verdict for cell in lives.first] == ["executed"] * 6 + ["declared", "executed"]
+    assert lives.first[1].result == "[1, 2]"
+    assert lives.first[2].stdout == "[1, 2] True True True False False True True\n"
+
+
+def test_views_instances_classes_functions_and_generators_come_back_as_a_cell_leaves_them(lives: Lives) -> None:
+    assert lives.first[5].stdout.splitlines() == [
         "[0.0, 1.0, 99.0, 3.0, 4.0, 5.0] True True",
         "P(x=6) True True True [1] True",
         "7 8 True True",
     ]
-    again = run_all(bench, [DEFINITIONS, on(NOWHERE, USES), LOOKS])
-    assert again.verdicts == ["replayed"] * 3
-    assert again.stdout == first.stdout
 
 
-# --- what it shows ----------------------------------------------------------------------------------------------------
+def test_outputs_are_shown_in_their_order_while_the_body_runs(lives: Lives) -> None:
+    shown = lives.first[7]
+    assert f"on {lives.place}" in lives.first[1].outputs[0]["data"]["text/plain"]
+    assert "old" not in shown.stdout
+    assert shown.stdout.replace("\r", "").startswith("go\nend\n")
+    assert sorted(shown.stdout.split()) == sorted("go end raw shell me".split())
+    assert shown.stderr == "err\n"
+    displays = [one["data"] for one in shown.outputs if one["output_type"] == "display_data"]
+    assert [one.get("text/html") or one["text/plain"] for one in displays[-2:]] == ["<b>x</b>", "'two'"]
+    assert shown.result == "['words']"
 
 
-def test_outputs_are_shown_while_the_body_runs_and_replayed_as_they_were(
-    bench: Bench, cluster: Cluster, begun: Path
-) -> None:
-    body = (
-        "import os, sys, time, asyncio\nfrom IPython.display import HTML, display, clear_output\n"
-        "print('old'); clear_output()\nprint('go', flush=True)\n"
-        f"open({str(begun / 'pipe')!r}).read()\n"
-        "print('err', file=sys.stderr)\ndisplay(HTML('<b>x</b>'))\nprint('end')\nos.write(1, b'raw\\n')\n"
-        "shown = display('one', display_id=True)\nshown.update('two')\n!echo shell $HOME_OF\nwords = !echo words\n"
-        "await asyncio.sleep(0)\nwords"
-    )
-    os.mkfifo(begun / "pipe")
-    cells = ["import asyncio\nHOME_OF = 'me'", on(cluster, body, "--depends-on nothing.csv")]
-    with Kernel(bench) as kernel:
-        kernel.run(cells[0]).expect_ok()
-        pending = kernel.execute(cells[1])
-        pending.wait_for("go")
-        (begun / "pipe").write_text("")
-        first = pending.result().expect_ok()
-    assert "old" not in first.stdout
-    assert first.stdout.replace("\r", "").startswith("go\nend\n")
-    assert sorted(first.stdout.replace("\r", "").split()) == sorted("go end raw shell me".split())
-    assert first.stderr == "err\n"
-    shown = [one["data"] for one in first.outputs if one["output_type"] == "display_data"]
-    assert [one.get("text/html") or one["text/plain"] for one in shown[-2:]] == ["<b>x</b>", "'two'"]
-    assert first.result == "['words']"
-    again = run_all(bench, [cells[0], on(NOWHERE, body, "--depends-on nothing.csv")])
-    assert again.verdicts[1] == "replayed"
-    assert again.outputs[1][-4:] == first.outputs[-4:]
+def test_a_replay_needs_no_cluster_and_it_does_not_matter_where_a_cell_ran(lives: Lives) -> None:
+    for life in (lives.again, lives.here):
+        assert [cell.verdict for cell in life] == ["replayed"] * 6 + ["declared", "replayed"]
+        assert [cell.stdout for cell in life] == [cell.stdout for cell in lives.first]
+        assert [cell.outputs[1:] for cell in life[:-1]] == [cell.outputs[1:] for cell in lives.first[:-1]]
+    assert lives.again[7].outputs[-4:] == lives.first[7].outputs[-4:]
+    assert lives.tasks == 0
 
 
 def test_an_error_shows_the_lines_of_the_notebook_and_leaves_what_was_bound(bench: Bench, cluster: Cluster) -> None:
@@ -163,6 +176,10 @@ def test_an_error_shows_the_lines_of_the_notebook_and_leaves_what_was_bound(benc
         assert kernel.value("done") == "[1]"
         assert kernel.run("import sys\nisinstance(sys.last_value, Missing)").result == "True"
         assert kernel.run("len(done)").durable["status"] == "not_durable"
+        ended = kernel.run(on(cluster, "import os\nos._exit(3)"))
+        assert ended.ename == "WorkerLostError"
+        assert "with status 3" in str(ended.evalue)
+        assert plain(ended).count("\n") == 0
 
 
 # --- attempts, time, interrupts ---------------------------------------------------------------------------------------
@@ -181,42 +198,36 @@ def begin(begun: Path, name: str = "body") -> str:
     )
 
 
-def test_a_cell_is_tried_again_from_the_names_it_found(bench: Bench, cluster: Cluster, begun: Path) -> None:
-    body = begin(begun) + (
-        f"found.append(1)\nif len(os.listdir({str(begun)!r})) < 3:\n    print('no')\n    raise OSError('not yet')\n"
+def test_attempts_time_outs_and_interrupts_are_as_they_are_here(bench: Bench, cluster: Cluster, begun: Path) -> None:
+    once_more = begin(begun, "tried") + (
+        f"found.append(1)\nif len(os.listdir({str(begun)!r})) < 2:\n    print('no')\n    raise OSError('not yet')\n"
         "print(found)"
     )
-    options = "--max-attempts 5 --initial-delay 10ms --retry-on OSError"
-    with Kernel(bench) as kernel:
-        kernel.run("found = []").expect_ok()
-        done = kernel.run(on(cluster, body, options)).expect_ok()
-        assert (done.stdout, done.durable["attempt"]) == ("[1]\n", 3)
-        assert kernel.value("found") == "[1]"
-    assert count(begun) == 3
-
-
-def test_a_time_out_and_an_interrupt_end_the_body(bench: Bench, cluster: Cluster, begun: Path) -> None:
-    endless = (
+    endless = begin(begun) + (
         "try:\n    while not go():\n        time.sleep(0.01)\n"
         f"finally:\n    open('{begun}/ended.' + str(time.monotonic_ns()), 'w').close()\nfound = 2\nprint('done')"
     )
-    body = begin(begun) + endless
     with Kernel(bench) as kernel:
-        kernel.run("found = 1").expect_ok()
-        late = kernel.run(on(cluster, body, "--timeout 300ms"))
+        kernel.run("found = []").expect_ok()
+        options = "--max-attempts 5 --initial-delay 10ms --retry-on OSError"
+        done = kernel.run(on(cluster, once_more, options)).expect_ok()
+        assert (done.stdout, done.durable["attempt"]) == ("[1]\n", 2)
+        assert kernel.value("found") == "[1]"
+        late = kernel.run(on(cluster, endless, "--timeout 300ms"))
         assert late.ename == "StepTimeoutError"
-        assert kernel.value("found") == "1"
-        pending = kernel.execute(on(cluster, body))
+        assert kernel.value("found") == "[1]"
+        pending = kernel.execute(on(cluster, endless))
         while count(begun, "body") < 2:
             assert not pending.ended_within(0.05)
         kernel.interrupt()
         assert pending.result().ename == "KeyboardInterrupt"
-        while count(begun, "ended") < 2:
+        assert kernel.value("found") == "[1]"
+        while count(begun, "ended") < 2:  # both bodies were told
             kernel.run("pass")
         (begun / "go").touch()
-        assert kernel.run(on(cluster, body)).expect_ok().stdout == "done\n"
+        assert kernel.run(on(cluster, endless)).expect_ok().stdout == "done\n"
         assert kernel.value("found") == "2"
-    assert count(begun, "body") == 3
+    assert (count(begun, "tried"), count(begun, "body")) == (2, 3)
 
 
 # --- workers that are lost --------------------------------------------------------------------------------------------
@@ -263,14 +274,6 @@ def test_an_at_most_once_cell_whose_worker_is_lost_asks(bench: Bench, cluster: C
     assert count(begun) == 2
 
 
-def test_a_body_that_ends_its_process_is_an_error_of_the_cell(bench: Bench, cluster: Cluster) -> None:
-    cell = on(cluster, "import os\nos._exit(3)")
-    failed = run_all(bench, [cell]).cells[0]
-    assert failed.ename == "WorkerLostError"
-    assert "with status 3" in failed.evalue
-    assert plain(failed).count("\n") == 0
-
-
 # --- what it depends on -----------------------------------------------------------------------------------------------
 
 
@@ -285,12 +288,10 @@ def test_files_and_variables_that_the_worker_read_decide_as_those_here_do(bench:
     again = run_all(bench, cells)
     assert again.verdicts == ["replayed", "replayed"]
     data.write_text("2")
-    changed = run_all(bench, cells)
+    changed = run_all(bench, cells, env={"H_ON_VARIABLE": "x"})  # the worker saw that it is not set
     assert changed.verdicts == ["executed", "executed"]
     assert "data.csv" in changed.cells[0].durable["reason"]
-    other = run_all(bench, cells, env={"H_ON_VARIABLE": "x"})
-    assert other.verdicts[0] == "executed"  # the worker saw that it is not set
-    assert "H_ON_VARIABLE" in other.cells[0].durable["reason"]
+    assert "1 more input" in changed.cells[0].durable["reason"]
 
 
 def sent(cluster: Cluster) -> int:
@@ -389,15 +390,16 @@ def test_a_scheduler_that_does_not_answer_costs_nothing_but_a_line(bench: Bench,
         assert kernel.run(on(cluster, "a.append(2)\na", once)).expect_ok().result == "[1, 2]"
 
 
-@pytest.mark.parametrize(
-    ("cell", "why"),
-    [
-        ("%%durable_step --on ray://there\npass", "is no cluster: give dask://host:port"),
-        ("%durable_step --on dask://a:1 x = 1", "--on runs whole cells"),
-        ("# durable: off on=dask://a:1\npass", "--on cannot be combined with durable: off"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_anything_runs(bench: Bench, cell: str, why: str) -> None:
-    failed = run_all(bench, [cell]).cells[0]
-    assert failed.ename == "UsageError"
-    assert why in failed.evalue
+SENSELESS = {
+    "%%durable_step --on ray://there\npass": "is no cluster: give dask://host:port",
+    "%durable_step --on dask://a:1 x = 1": "--on runs whole cells",
+    "# durable: off on=dask://a:1\npass": "--on cannot be combined with durable: off",
+}
+
+
+def test_what_makes_no_sense_is_refused_before_anything_runs(bench: Bench) -> None:
+    with Kernel(bench) as kernel:
+        for cell, why in SENSELESS.items():
+            failed = kernel.run(cell)
+            assert failed.ename == "UsageError", cell
+            assert why in str(failed.evalue)
