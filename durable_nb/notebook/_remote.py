@@ -33,7 +33,7 @@ from durable_nb.notebook._cell import Cell, magics_of
 from durable_nb.notebook._commit import FORMATTING, SHELL
 from durable_nb.notebook._errors import CannotTravelError, ExecutorError, NotBegunError, WorkerLostError
 from durable_nb.notebook._interrupts import deferred_interrupts
-from durable_nb.notebook._remote_logs import described, in_words
+from durable_nb.notebook._remote_logs import described, in_words, make_handlers
 from durable_nb.notebook._remote_parcel import Answer, Parcel
 from durable_nb.notebook._remote_relay import RemoteCell
 from durable_nb.notebook._replay import follow_results
@@ -189,7 +189,7 @@ class Trip:
         travelling = {name for group in groups for name in group.names}
         needed = {top for name in reads.modules if _is_found(top := name.partition(".")[0])}
         state, process = whole_state(needed)
-        logs, others = described(session.own_handlers)
+        self._logs, others = described(session.own_handlers)
         if others:
             session.warn(f"what cells log {told(self._place)} does not reach {in_words(others)}, which stays here")
         for name, part in process.items():
@@ -216,7 +216,7 @@ class Trip:
             needed=sorted(needed),
             code=dict(world.modules.versions(reached)),
             process={name: part for name, part in process.items() if name not in _NO_PART},
-            logs=logs,
+            logs=self._logs,
             environ=state.values.get("<environ>") or {},
             magics=[
                 (call.name, call.line)
@@ -406,6 +406,7 @@ class Trip:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = text
+        make_handlers(one for one in answer.logs if one not in self._logs)
         for name in answer.manifest["deleted"]:
             tracker.unbind(name)
         self._bind(answer, values, result)

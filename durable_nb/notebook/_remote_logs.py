@@ -57,10 +57,8 @@ def _described(name: str, handler: logging.Handler) -> Handler | None:
     return name, stream, handler.level, fmt, None if written is None else written.datefmt
 
 
-def make(handlers: Sequence[Handler]) -> None:
-    """Give the loggers of this process these handlers, and no others."""
-    for _, logger in _loggers():
-        logger.handlers[:] = [one for one in logger.handlers if type(one) is not logging.StreamHandler]
+def make_handlers(handlers: Iterable[Handler]) -> None:
+    """Give the loggers of this process these handlers as well."""
     for name, stream, level, fmt, dates in handlers:
         handler = logging.StreamHandler(getattr(sys, stream))
         handler.setLevel(level)
@@ -74,4 +72,4 @@ def in_words(others: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(others))
 
 
-__all__ = ["Handler", "described", "in_words", "make"]
+__all__ = ["Handler", "described", "in_words", "make_handlers", "present"]

@@ -85,6 +85,8 @@ class Answer:
     """What a body that failed has changed and that cannot come back, in words."""
     stays: str | None = None
     """What the body has done to the process there, and that does not come back, in words."""
+    logs: Sequence[Handler] = ()
+    """Handlers of loggers, after the body."""
     environ: Mapping[str, str | None] = field(default_factory=dict)
     observed: Observed | None = None
     seen: Sequence[Input] = ()

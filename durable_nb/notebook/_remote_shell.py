@@ -41,7 +41,7 @@ from durable_nb.cells import Tables, opens_by_itself
 from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._errors import Shown
 from durable_nb.notebook._left import left_by, running_work
-from durable_nb.notebook._remote_logs import make as make_handlers
+from durable_nb.notebook._remote_logs import described, make_handlers, present
 from durable_nb.notebook._remote_parcel import ERROR, Answer, Parcel
 from durable_nb.notebook._remote_relay import PIPES
 from durable_nb.notebook._results import Results
@@ -64,6 +64,9 @@ from durable_nb.snapshot import (
 
 _DEATH_SIGNAL = 1
 """`PR_SET_PDEATHSIG`."""
+_TEXT = 1 << 14
+"""Characters that wait for more at most."""
+_TEXT_SECONDS = 0.05
 _MANY = 10
 """Errors that led to an error are sent as far as this."""
 
@@ -76,23 +79,56 @@ class RefusedError(Exception):
 
 
 class Out:
-    """Where frames go: see `_remote_relay`."""
+    """Where frames go: see `_remote_relay`. Neighbouring texts of one stream that come quickly are one frame."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._lock = descriptor, threading.Lock()
+        self._texts: list[str] = []
+        self._size, self._stream = 0, ""
+        self._some = threading.Event()
+        threading.Thread(target=self._in_time, name="durable_nb output", daemon=True).start()
 
     def send(self, *frame: Any) -> None:
         """Send one frame; from any thread."""
+        with self._lock:
+            self._flush()
+            self._write(frame)
+
+    def text(self, stream: str, text: str) -> None:
+        """Send what is written to a stream, soon; from any thread."""
+        with self._lock:
+            if stream != self._stream:
+                self._flush()
+                self._stream = stream
+            self._texts.append(text)
+            self._size += len(text)
+            if self._size > _TEXT:
+                self._flush()
+        self._some.set()
+
+    def _in_time(self) -> None:
+        while self._some.wait():
+            self._some.clear()
+            time.sleep(_TEXT_SECONDS)
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._texts:
+            texts, self._texts, self._size = "".join(self._texts), [], 0
+            self._write(("stream", self._stream, texts))
+
+    def _write(self, frame: tuple[Any, ...]) -> None:
         data = pickle.dumps(frame)
         view = memoryview(len(data).to_bytes(4, "big") + data)
-        with self._lock:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+        while view:
+            view = view[os.write(self._descriptor, view) :]
 
     def close(self) -> None:
         """Nothing more is said."""
         with self._lock:
-            os.close(self._descriptor)
+            self._flush()
+            self._descriptor = os.open(os.devnull, os.O_WRONLY)  # for threads that go on until the process ends
 
 
 _out: Out
@@ -113,11 +149,14 @@ class _Stream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if text:
-            _out.send("stream", self._kind, text)
+            _out.text(self._kind, text)
         return len(text)
 
     def writable(self) -> bool:
         return True
+
+    def flush(self) -> None:
+        """Nothing: what is written goes by itself, and soon."""
 
     def fileno(self) -> int:
         return self._number
@@ -212,6 +251,7 @@ class Body:
         self.tracker = Tracker(self.shell.user_ns, hidden=self.shell.user_ns_hidden, filename_for=self._filename_for)
         self.buffers = StoredBuffers()
         self.results = Results(self.shell, self.tracker)
+        self.handlers = present()
         note_starts()
         project = Path(parcel.project)
         self.world = World(project, Path(parcel.store), parcel.key, self._before_read)
@@ -340,7 +380,10 @@ class Body:
             process=after,
         )
         process = {key: part for key, part in delta.process.items() if key != "<environ>"}
-        answer.stays = self._stays(process, modules, tables, work)
+        answer.logs, others = described(self.handlers)
+        if others:
+            answer.stays = f"it gave a logger the {others[0]}"
+        answer.stays = answer.stays or self._stays(process, modules, tables, work)
         answer.manifest = pack(
             tracker, delta.groups, self.blobs, deleted=delta.deleted, process=process, buffers=self.buffers
         )
@@ -365,8 +408,8 @@ class Body:
         left = left_by(work, self.world.is_user_file)
         if left is not None:
             return left
-        for part in process.values():
-            if "again" in part:
+        for name, part in process.items():
+            if "again" in part and name != "<logging>":
                 return str(part["again"])
         if "<cwd>" in process and not self.in_place:
             return "it changed the working directory"
