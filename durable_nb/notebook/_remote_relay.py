@@ -14,9 +14,6 @@ import os
 import pickle
 import selectors
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -26,6 +23,7 @@ from typing import Any
 
 from durable_nb.abc import Buffer, Line
 from durable_nb.exceptions import WorkerLostError
+from durable_nb.notebook._remote_nursery import MOST_DESCRIPTORS, Nursery
 
 _LOOK_SECONDS = 0.1
 """How often it is asked whether anybody still waits, and the longest that an output waits for others."""
@@ -33,10 +31,7 @@ _BATCH_BYTES = 1 << 18
 _MERCY_SECONDS = 3.0
 """How long a body that is interrupted may take to end."""
 
-_START = "from durable_nb.notebook._remote_shell import serve; serve()"
-
-PIPES = "DURABLE_NB_PIPES"
-"""The variable that tells the process its descriptors."""
+_nursery = Nursery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,57 +70,34 @@ class _Body:
         self._cell, self._unwanted, self._beginning = cell, False, uuid.uuid4().hex
         given = [_file_of(part, stack) for part in (head, *blobs)]
         self._answer = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-        life, self._life = os.pipe()
-        self._frames, frames = os.pipe()
-        mine = [self._answer.fileno(), life, frames]
-        environ = {**os.environ, **cell.environ, PIPES: ",".join(map(str, [*mine, *given]))}
+        if len(given) > MOST_DESCRIPTORS:
+            raise ValueError(f"{len(given)} large values are more than one cell can take: put them into fewer")
+        pipes = [os.pipe() for _ in range(4)]
+        (stdout, its_stdout), (stderr, its_stderr), (self._frames, its_frames), (its_life, life) = pipes
+        for descriptor in (stdout, stderr, self._frames, life):
+            stack.callback(os.close, descriptor)
+        self._raw = {stdout: "stdout", stderr: "stderr"}
+        environ = {**os.environ, **cell.environ}
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _START],
-                cwd=folder,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[*mine, *given],
-                start_new_session=True,
-            )
+            descriptors = [its_stdout, its_stderr, self._answer.fileno(), its_life, its_frames, *given]
+            self.process = _nursery.child(environ, folder, descriptors)
         finally:
-            os.close(life)
-            os.close(frames)
-            stack.callback(os.close, self._life)
-            stack.callback(os.close, self._frames)
-        stack.callback(self._end)
+            for descriptor in (its_stdout, its_stderr, its_frames, its_life):
+                os.close(descriptor)
+        stack.callback(self.process.end, _MERCY_SECONDS)
 
     def message(self, frames: list[Any]) -> bytes:
         """Frames, and which of the beginnings of this cell they belong to."""
         return pickle.dumps((self._beginning, frames))
 
-    def _end(self) -> None:
-        """Whatever happened: nothing of it stays."""
-        process = self.process
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_MERCY_SECONDS)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what it started
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
     def relay(self, line: Line) -> None:
         """Pass on what the process says, until it says no more."""
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        raw = {self.process.stdout.fileno(): "stdout", self.process.stderr.fileno(): "stderr"}
         frames, size = _Frames(), 0
         said: list[Any] = []
         with selectors.DefaultSelector() as selector:
-            for descriptor in (self._frames, *raw):
+            for descriptor in (self._frames, *self._raw):
                 selector.register(descriptor, selectors.EVENT_READ)
-            since = time.monotonic()
+            since = looked = time.monotonic()
             while selector.get_map():
                 ready = selector.select(_LOOK_SECONDS)
                 for key, _ in ready:
@@ -137,16 +109,18 @@ class _Body:
                     if key.fd == self._frames:
                         said += frames.of(data)
                     else:
-                        said.append(("stream", raw[key.fd], data.decode(errors="replace")))
+                        said.append(("stream", self._raw[key.fd], data.decode(errors="replace")))
                 if said and (not ready or size > _BATCH_BYTES or time.monotonic() - since > _LOOK_SECONDS):
                     line.say(self.message(said))
                     said, size = [], 0
                 if not said:
                     since = time.monotonic()
-                if not ready and not line.wanted():
-                    self._unwanted = True
-                    return
-                if not ready and self.process.poll() is not None and self._frames not in selector.get_map():
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    looked = time.monotonic()
+                    if not line.wanted():
+                        self._unwanted = True
+                        return
+                if not ready and self.process.status() is not None and self._frames not in selector.get_map():
                     break  # what it has started holds its streams open
         if said:
             line.say(self.message(said))
@@ -155,7 +129,7 @@ class _Body:
         """What the process has written."""
         if self._unwanted:
             raise WorkerLostError(self._cell.name, self._cell.place, "nobody waits for it any more")
-        status = self.process.wait()
+        status = self.process.status(None) or 0
         if status != 0 or self._answer.seek(0, os.SEEK_END) == 0:
             how = f"by signal {-status}" if status < 0 else f"with status {status}"
             raise WorkerLostError(self._cell.name, self._cell.place, f"its process ended {how} before the cell did")
@@ -193,4 +167,4 @@ def _file_of(part: Buffer, stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-__all__ = ["PIPES", "RemoteCell"]
+__all__ = ["RemoteCell"]

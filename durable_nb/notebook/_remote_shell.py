@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,8 +42,8 @@ from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._errors import Shown
 from durable_nb.notebook._left import left_by, running_work
 from durable_nb.notebook._remote_logs import described, make_handlers, present
+from durable_nb.notebook._remote_nursery import bring_up
 from durable_nb.notebook._remote_parcel import ERROR, Answer, Parcel
-from durable_nb.notebook._remote_relay import PIPES
 from durable_nb.notebook._results import Results
 from durable_nb.notebook._world import World
 from durable_nb.running import running_remotely
@@ -64,6 +64,7 @@ from durable_nb.snapshot import (
 
 _DEATH_SIGNAL = 1
 """`PR_SET_PDEATHSIG`."""
+_PROGRAMS = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.forkpty"})
 _TEXT = 1 << 14
 """Characters that wait for more at most."""
 _TEXT_SECONDS = 0.05
@@ -105,6 +106,11 @@ class Out:
             if self._size > _TEXT:
                 self._flush()
         self._some.set()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        with self._lock:
+            self._flush()
 
     def _in_time(self) -> None:
         while self._some.wait():
@@ -156,7 +162,8 @@ class _Stream(io.TextIOBase):
         return True
 
     def flush(self) -> None:
-        """Nothing: what is written goes by itself, and soon."""
+        """What is written goes by itself, and soon; now it goes at once."""
+        _out.flush()
 
     def fileno(self) -> int:
         return self._number
@@ -198,7 +205,8 @@ class _Shell(InteractiveShell):
     def showtraceback(self, *_: Any, **__: Any) -> None:
         """The kernel shows it, with the lines of its own cells."""
 
-    def ask_exit(self) -> None: ...
+    def ask_exit(self) -> None:
+        raise RuntimeError("exit and quit end the kernel, and a cell on a cluster has none")
 
     def enable_gui(self, gui: Any = None) -> None: ...
 
@@ -516,16 +524,20 @@ def _missing(name: str) -> str:
 # --- the process -----------------------------------------------------------------------------------------------------
 
 
-def serve() -> None:
-    """Run the cell whose descriptors the environment tells, and end."""
+def nurse() -> None:
+    """Be the process that others are forked from: see `_remote_nursery`."""
+    bring_up(serve)
+
+
+def serve(descriptors: Sequence[int]) -> None:
+    """Run the cell that these descriptors hand over, and end."""
     global _out
-    answer_file, life, frames, head, *blobs = map(int, os.environ.pop(PIPES).split(","))
-    for descriptor in (answer_file, life, frames, head, *blobs):
-        os.set_inheritable(descriptor, False)
+    answer_file, life, frames, head, *blobs = descriptors
     _die_with_the_worker(life)
     _out = Out(frames)
     parcel: Parcel = pickle.loads(mapped(head))
     sys.stdout, sys.stderr = _Stream("stdout", 1), _Stream("stderr", 2)
+    sys.addaudithook(_before_programs)
     _nobody_answers(parcel.place)
     try:
         answer, large = _answered(parcel, dict(zip(parcel.blobs, blobs, strict=True)))
@@ -549,6 +561,12 @@ def _answered(parcel: Parcel, files: Mapping[str, int]) -> tuple[Answer, list[Bu
         return Answer(refused=str(exc)), []
     answer = body.run()
     return answer, [body.blobs.packed[address] for address in answer.blobs]
+
+
+def _before_programs(event: str, _: Any) -> None:
+    """A program is about to be started: what was printed before comes before what it prints."""
+    if event in _PROGRAMS:
+        _out.flush()
 
 
 def _nobody_answers(place: str) -> None:
@@ -583,4 +601,4 @@ def _die_with_the_worker(life: int) -> None:
             ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
-__all__ = ["Answer", "serve"]
+__all__ = ["nurse", "serve"]

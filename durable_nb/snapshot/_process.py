@@ -331,7 +331,8 @@ PARTS: Sequence[Part] = (
 
 
 def whole_state(packages: Collection[str]) -> tuple[ProcessState, dict[str, Any]]:
-    """The state now, and the delta that makes another process what this one is.
+    """The state now, and the delta that makes a new process what this one is: what is at its default there already is
+    left out, since putting it back would import the package that it belongs to.
 
     Args:
         packages: those that count there.
@@ -340,7 +341,8 @@ def whole_state(packages: Collection[str]) -> tuple[ProcessState, dict[str, Any]
     counted = now.values.get(COUNTERS.name) or {}
     starts = {place: COUNTERS.start_of(place, number) for place, number in counted.items()}
     others = {place: number for place, number in counted.items() if place[0].partition(".")[0] not in packages}
-    return now, ProcessState.diff(ProcessState({}, {COUNTERS.name: {**starts, **others}}), now)
+    delta = ProcessState.diff(ProcessState({}, {COUNTERS.name: {**starts, **others}}), now)
+    return now, {name: part for name, part in delta.items() if "value" in part or "again" in part}
 
 
 def started_in() -> str:
