@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core import interactiveshell
 
-from durable_nb.abc import Buffer, Executor
+from durable_nb.abc import Buffer
 from durable_nb.cells import as_magic, output_name
 from durable_nb.exceptions import ExecutorError as PlainExecutorError
 from durable_nb.exceptions import StepTimeoutError
@@ -78,17 +78,22 @@ class Cluster:
         from durable_nb.distributed.dask import DaskExecutor
 
         self.place = place
-        self.executor: Executor = DaskExecutor(place, kept=None)
+        self.executor: DaskExecutor = DaskExecutor(place, kept=None)
         self._held: dict[str, tuple[tuple[str, str], ...]] = {}
         """Per part: the names whose value it belongs to, and their versions."""
 
     def connect(self) -> None:
         """Raises `ExecutorError` when no scheduler answers."""
-        self.executor.connect()  # type: ignore[attr-defined]
+        self.executor.connect()
 
     def hold(self, part: Buffer, versions: Iterable[tuple[str, str]]) -> None:
         """This part stays on the cluster while these names have these versions."""
         self._held[self.executor.key_of(part)] = tuple(versions)
+
+    def release(self, parts: Iterable[Buffer]) -> None:
+        """A cell has ended: what was sent for it and belongs to no value is not needed any more."""
+        keys = [self.executor.key_of(part) for part in parts]
+        self.executor.let_go([key for key in keys if key not in self._held])
 
     def tidy(self, still: Callable[[str, str], bool]) -> None:
         """Let go of what belongs to no present value."""
@@ -290,7 +295,10 @@ class Trip:
         """As `run_ast_nodes`: run the body, show its outputs, bind what it did; True when it raised."""
         shell = self._session.shell
         try:
-            answer, large = self._fetched()
+            try:
+                answer, large = self._fetched()
+            finally:
+                self._cluster.release(self._parts)
             with deferred_interrupts():
                 error = self._taken(answer, large, result)
         except BaseException as stop:  # noqa: BLE001 - shown as the cell's own end; our frames say nothing about it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.executors.cluster import Cluster
-from tests.notebook.harness import Bench, CellResult, Kernel, run_all
+from tests.notebook.harness import LIMIT, Bench, CellResult, Kernel, run_all
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("dask")]
 
@@ -275,6 +276,20 @@ def test_an_at_most_once_cell_whose_worker_is_lost_asks(bench: Bench, cluster: C
     assert count(begun) == 2
 
 
+def test_a_body_ends_when_its_kernel_has_gone(bench: Bench, cluster: Cluster, begun: Path) -> None:
+    body = begin(begun) + (
+        "print('here', flush=True)\ntry:\n    while True:\n        time.sleep(0.01)\n"
+        f"finally:\n    open('{begun}/ended.1', 'w').close()"
+    )
+    with Kernel(bench) as kernel:
+        kernel.execute(on(cluster, body)).wait_for("here")
+        kernel.kill()
+    deadline = time.monotonic() + LIMIT
+    while not count(begun, "ended"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 # --- what it depends on -----------------------------------------------------------------------------------------------
 
 
@@ -389,6 +404,42 @@ def test_a_scheduler_that_does_not_answer_costs_nothing_but_a_line(bench: Bench,
             assert plain(failed).count("\n") == 0
         assert "nothing is recorded" in str(kernel.run("%durable history pay").evalue)
         assert kernel.run(on(cluster, "a.append(2)\na", once)).expect_ok().result == "[1, 2]"
+
+
+def test_in_the_ordinary_kernel_local_modules_travel_by_name(bench: Bench, cluster: Cluster) -> None:
+    """A module that the worker cannot import keeps the body from beginning, which an at-most-once step may then do."""
+    bench.write("helpers.py", "VALUE = 3\nTABLE = {}\ndef twice(x):\n    return 2 * x * VALUE\n")
+    away = bench.write("away/other.py", "VALUE = 4\n")
+    with Kernel(bench, spec="python3", extension=True, notebook="pay.ipynb") as kernel:
+        kernel.run(f"import sys\nsys.path.append({str(away.parent)!r})\nimport helpers, other").expect_ok()
+        done = kernel.run(on(cluster, "import logging\nlogging.warning('logged')\nhelpers.twice(2)"))
+        assert done.expect_ok().result == "12"
+        assert "WARNING:root:logged" in done.stderr
+        assert "runs again" in done.durable["reason"] or "handlers" in done.durable["reason"]
+        failed = kernel.run(on(cluster, "helpers.TABLE['a'] = 1"))
+        assert "helpers" in str(failed.evalue)
+        away.rename(away.with_suffix(".txt"))
+        once = on(cluster, "paid = other.VALUE", "pay --at-most-once")
+        failed = kernel.run(once)
+        assert "cannot import other" in str(failed.evalue) or "no module other" in str(failed.evalue)
+        away.with_suffix(".txt").rename(away)
+        kernel.run(once).expect_ok()
+        assert kernel.value("paid") == "4"
+
+
+def test_the_durable_kernel_takes_it_from_a_comment(bench: Bench, cluster: Cluster) -> None:
+    cells = [
+        "import pandas as pd\nframe = pd.DataFrame({'a': [1, 2, 3], 'b': list('xyx')})\nsame = frame",
+        f"# durable: on={cluster.place} name=sums\nframe.loc[0, 'a'] = 10\nsums = frame.groupby('b').a.sum()\nsums",
+        "print(same is frame, sums.to_dict(), eval('len(sums)'))",
+        f"# durable: on={cluster.place}\nn = eval('len(sums)') + len(frame)",
+        "n",
+    ]
+    with Kernel(bench) as kernel:
+        results = kernel.run_all(cells)
+    assert [result.verdict for result in results] == ["executed"] * 5
+    assert results[2].stdout == "True {'x': 13, 'y': 2} 2\n"
+    assert results[4].result == "5"
 
 
 SENSELESS = {
