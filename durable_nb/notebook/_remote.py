@@ -26,6 +26,7 @@ from IPython.core import interactiveshell
 
 from durable_nb.abc import Buffer
 from durable_nb.cells import as_magic, output_name
+from durable_nb.exceptions import CannotTravelError as PlainCannotTravelError
 from durable_nb.exceptions import ExecutorError as PlainExecutorError
 from durable_nb.exceptions import StepTimeoutError
 from durable_nb.exceptions import WorkerLostError as PlainWorkerLostError
@@ -34,6 +35,7 @@ from durable_nb.notebook._commit import FORMATTING, SHELL
 from durable_nb.notebook._errors import CannotTravelError, ExecutorError, NotBegunError, WorkerLostError
 from durable_nb.notebook._interrupts import deferred_interrupts
 from durable_nb.notebook._remote_logs import described, in_words, make_handlers
+from durable_nb.notebook._remote_nursery import MOST_PARTS
 from durable_nb.notebook._remote_parcel import Answer, Parcel
 from durable_nb.notebook._remote_relay import RemoteCell
 from durable_nb.notebook._replay import follow_results
@@ -138,6 +140,8 @@ class Trip:
         if len(head) >= PART_BYTES:
             self._parts.append(head)
             head = b""
+        if len(self._parts) > MOST_PARTS:
+            raise self._refused(f"it reads {len(self._parts)} large values, and {MOST_PARTS} can travel at once")
         environ = {name: os.environ[name] for name in _FROM_THE_START if name in os.environ}
         self._call = RemoteCell(head, cell.label, self._place, environ)
         self._heard: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -332,6 +336,8 @@ class Trip:
             except BaseException:
                 future.cancel()
                 raise
+        except PlainCannotTravelError as exc:
+            raise NotBegunError(cell.label, self._place, exc.why) from exc
         except PlainExecutorError as exc:
             raise ExecutorError(exc.place, exc.why) from exc
         except PlainWorkerLostError as exc:

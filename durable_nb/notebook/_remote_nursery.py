@@ -29,8 +29,8 @@ NURSE = "DURABLE_NB_NURSE"
 """The variable that tells a nurse the descriptor of its socket."""
 HASH_SEED = "PYTHONHASHSEED"
 _REPORT = struct.Struct("!i")
-MOST_DESCRIPTORS = 200
-"""That one message may carry."""
+MOST_PARTS = 200
+"""Large values of one cell: a message carries a descriptor for each, and not more than 253."""
 
 
 class Child:
@@ -83,10 +83,15 @@ class Nursery:
         Raises:
             OSError: it cannot be made.
         """
-        try:
-            return self._asked(environ, folder, descriptors)
-        except (ConnectionError, BrokenPipeError):  # somebody has killed the nurse: there is another
-            return self._asked(environ, folder, descriptors)
+        for _ in range(2):  # somebody may have killed the nurse: then there is another
+            try:
+                return self._asked(environ, folder, descriptors)
+            except ConnectionError:
+                with self._lock:
+                    gone = self._nurses.pop((os.getpid(), environ.get(HASH_SEED, "random")), None)
+                if gone is not None:
+                    gone.close()
+        raise OSError("the process that forks others does not start: its standard error says why")
 
     def _asked(self, environ: Mapping[str, str], folder: str, descriptors: Sequence[int]) -> Child:
         seed = environ.get(HASH_SEED, "random")
@@ -96,12 +101,7 @@ class Nursery:
                 nurse = self._nurses.get((os.getpid(), seed))
                 if nurse is None:
                     nurse = self._nurses[os.getpid(), seed] = _nurse(environ)
-                try:
-                    _send(nurse, pickle.dumps((dict(environ), folder)), [told, *descriptors])
-                except OSError:
-                    del self._nurses[os.getpid(), seed]
-                    nurse.close()
-                    raise
+                _send(nurse, pickle.dumps((dict(environ), folder)), [told, *descriptors])
         except BaseException:
             os.close(reports)
             raise
@@ -170,7 +170,7 @@ def bring_up(serve: Callable[[Sequence[int]], Any]) -> None:
 
 def _received(connection: socket.socket) -> tuple[Any, list[int]] | None:
     """One request and its descriptors; None when the worker is gone."""
-    head, descriptors, _, _ = socket.recv_fds(connection, 4, MOST_DESCRIPTORS + 10)
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, MOST_PARTS + 10)
     if len(head) < 4:
         return None
     size, data = struct.unpack("!I", head)[0], bytearray()
@@ -218,4 +218,4 @@ def _report(told: int, number: int) -> None:
         os.write(told, _REPORT.pack(number))
 
 
-__all__ = ["MOST_DESCRIPTORS", "Child", "Nursery", "bring_up"]
+__all__ = ["MOST_PARTS", "Child", "Nursery", "bring_up"]

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable_nb.abc import Buffer, Line
-from durable_nb.exceptions import WorkerLostError
-from durable_nb.notebook._remote_nursery import MOST_DESCRIPTORS, Nursery
+from durable_nb.exceptions import CannotTravelError, WorkerLostError
+from durable_nb.notebook._remote_nursery import Nursery
 
 _LOOK_SECONDS = 0.1
 """How often it is asked whether anybody still waits, and the longest that an output waits for others."""
@@ -49,6 +49,7 @@ class RemoteCell:
         """Run it.
 
         Raises:
+            CannotTravelError: no process can be started for it.
             WorkerLostError: the process ended before the body did.
         """
         *blobs, head = parts if not self.head else (*parts, self.head)
@@ -70,8 +71,6 @@ class _Body:
         self._cell, self._unwanted, self._beginning = cell, False, uuid.uuid4().hex
         given = [_file_of(part, stack) for part in (head, *blobs)]
         self._answer = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-        if len(given) > MOST_DESCRIPTORS:
-            raise ValueError(f"{len(given)} large values are more than one cell can take: put them into fewer")
         pipes = [os.pipe() for _ in range(4)]
         (stdout, its_stdout), (stderr, its_stderr), (self._frames, its_frames), (its_life, life) = pipes
         for descriptor in (stdout, stderr, self._frames, life):
@@ -81,6 +80,9 @@ class _Body:
         try:
             descriptors = [its_stdout, its_stderr, self._answer.fileno(), its_life, its_frames, *given]
             self.process = _nursery.child(environ, folder, descriptors)
+        except OSError as exc:
+            why = f"a worker cannot start a process for it ({exc}); workers need durable_nb[dask]"
+            raise CannotTravelError(cell.name, cell.place, why) from exc
         finally:
             for descriptor in (its_stdout, its_stderr, its_frames, its_life):
                 os.close(descriptor)
