@@ -21,7 +21,9 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 _START = "from durable_nb.notebook._remote_shell import nurse; nurse()"
@@ -70,7 +72,16 @@ class Nursery:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._nurses: dict[tuple[int, str], socket.socket] = {}
+        self._nurses: dict[tuple[int, str], Nurse] = {}
+
+    def close(self) -> None:
+        """End the nurses, and with them what they have forked."""
+        with self._lock:
+            nurses = list(self._nurses.values())
+            self._nurses.clear()
+        for nurse in nurses:
+            nurse.connection.close()
+            nurse.process.wait()
 
     def child(self, environ: Mapping[str, str], folder: str, descriptors: Sequence[int]) -> Child:
         """A new process.
@@ -90,7 +101,8 @@ class Nursery:
                 with self._lock:
                     gone = self._nurses.pop((os.getpid(), environ.get(HASH_SEED, "random")), None)
                 if gone is not None:
-                    gone.close()
+                    gone.connection.close()  # which ends it, if it lives
+                    gone.process.wait()
         raise OSError("the process that forks others does not start: its standard error says why")
 
     def _asked(self, environ: Mapping[str, str], folder: str, descriptors: Sequence[int]) -> Child:
@@ -101,7 +113,7 @@ class Nursery:
                 nurse = self._nurses.get((os.getpid(), seed))
                 if nurse is None:
                     nurse = self._nurses[os.getpid(), seed] = _nurse(environ)
-                _send(nurse, pickle.dumps((dict(environ), folder)), [told, *descriptors])
+                _send(nurse.connection, pickle.dumps((dict(environ), folder)), [told, *descriptors])
         except BaseException:
             os.close(reports)
             raise
@@ -110,17 +122,25 @@ class Nursery:
         return Child(reports)
 
 
-def _nurse(environ: Mapping[str, str]) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class Nurse:
+    """A process that others are forked from, and the line to it."""
+
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+
+
+def _nurse(environ: Mapping[str, str]) -> Nurse:
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with its:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", _START],
             env={**environ, NURSE: str(its.fileno())},
             stdin=subprocess.DEVNULL,
             pass_fds=[its.fileno()],
             start_new_session=True,
         )
-    return mine
+    return Nurse(process, mine)
 
 
 def _send(connection: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
@@ -160,8 +180,13 @@ def bring_up(serve: Callable[[Sequence[int]], Any]) -> None:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            _become(environ, folder, descriptors)
-            serve(descriptors[2:])
+            try:
+                _become(environ, folder, descriptors)
+                serve(descriptors[2:])
+            except BaseException:  # noqa: BLE001 - told to whoever asked; this process ends
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         for descriptor in descriptors:
             os.close(descriptor)
         children[child] = told
