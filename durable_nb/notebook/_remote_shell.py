@@ -211,13 +211,13 @@ class _Shell(InteractiveShell):
     def enable_gui(self, gui: Any = None) -> None: ...
 
 
-def make_shell() -> Any:
-    """The shell of this process, which leaves no trace in the user's profile."""
+def make_shell(folder: str) -> Any:
+    """The shell of this process, which leaves no trace in the user's profile: it has one of its own in a folder."""
     config = Config()
     config.HistoryManager.enabled = False
     config.HistoryManager.hist_file = ":memory:"
     config.InteractiveShell.banner1 = ""
-    os.environ.setdefault("IPYTHONDIR", str(Path.cwd() / "ipython"))
+    config.InteractiveShell.ipython_dir = folder
     return _Shell.instance(config=config)
 
 
@@ -251,11 +251,12 @@ class Body:
     def __init__(self, parcel: Parcel, files: Mapping[str, int]) -> None:
         self.parcel = parcel
         self.blobs = Files(files, parcel.small)
+        folder = os.fspath(Path.cwd() / "ipython")  # the process was started in a folder of its own
         self.in_place = Path(parcel.started_in).is_dir()
         if self.in_place:
             os.chdir(parcel.started_in)
         self._import_paths()
-        self.shell = make_shell()
+        self.shell = make_shell(folder)
         self.tracker = Tracker(self.shell.user_ns, hidden=self.shell.user_ns_hidden, filename_for=self._filename_for)
         self.buffers = StoredBuffers()
         self.results = Results(self.shell, self.tracker)
@@ -363,9 +364,7 @@ class Body:
         self.world.observer.begin()
         with running_remotely(parcel.label):
             result = shell.run_cell(parcel.source, store_history=True)
-        for stream in (sys.__stdout__, sys.__stderr__):
-            if stream is not None:
-                stream.flush()
+        _flush_programs()
         observed = self.world.observer.end()
         answer = Answer(seconds=time.perf_counter() - clock)
         now = dict(os.environ)
@@ -561,6 +560,17 @@ def _answered(parcel: Parcel, files: Mapping[str, int]) -> tuple[Answer, list[Bu
         return Answer(refused=str(exc)), []
     answer = body.run()
     return answer, [body.blobs.packed[address] for address in answer.blobs]
+
+
+def _flush_programs() -> None:
+    """Send what code in C, and what writes past `sys.stdout`, has printed so far."""
+    import ctypes
+
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 def _before_programs(event: str, _: Any) -> None:
