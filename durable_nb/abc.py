@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -374,6 +374,18 @@ class Clock(ABC):
     def sleep(self, seconds: float) -> None: ...
 
 
+class Line(ABC):
+    """What a call that runs elsewhere has of the one who waits for it."""
+
+    @abstractmethod
+    def say(self, data: bytes) -> None:
+        """Send bytes to the one who waits, in order. They are heard before the call is known to have ended."""
+
+    @abstractmethod
+    def wanted(self) -> bool:
+        """Whether somebody still waits; cheap."""
+
+
 class Executor(ABC):
     """Where calls run: threads of this process, or processes of a cluster.
 
@@ -386,7 +398,13 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(
-        self, call: Callable[..., Any], parts: Sequence[Buffer] = (), *, name: str = "", once: bool = False
+        self,
+        call: Callable[..., Any],
+        parts: Sequence[Buffer] = (),
+        *,
+        name: str = "",
+        once: bool = False,
+        hear: Callable[[bytes], None] | None = None,
     ) -> Future[Any]:
         """Start `call(*parts)`; never blocks for its end.
 
@@ -399,7 +417,18 @@ class Executor(ABC):
             parts: large bytes that it needs. Equal parts of several calls travel once to where they are used.
             name: for people, in whatever shows the work of the executor.
             once: never begin it a second time, whatever is lost.
+            hear: gets what the call says while it runs, in another thread; the call is then `call(line, *parts)` with
+                a `Line`. Of a call that is begun again, what both say is heard.
         """
+
+    def key_of(self, part: Buffer) -> str:
+        """What equal parts have in common."""
+        import xxhash
+
+        return f"{xxhash.xxh3_128_hexdigest(part)}-{memoryview(part).nbytes}"
+
+    def let_go(self, keys: Collection[str]) -> None:  # noqa: B027, ARG002 - most executors hold nothing for later
+        """These parts are not needed by later calls; those that run keep them."""
 
     @abstractmethod
     def shutdown(self) -> None:

@@ -225,6 +225,10 @@ class FileLedger:
         """True when a reader that runs now would find something else than belongs here."""
         return self.current(key) != self.digest(self.path(key))
 
+    def stale_paths(self) -> frozenset[str]:
+        """The files of which `stale` is true."""
+        return frozenset(self.path(key) for key in self._known if self.stale(key))
+
     def owner(self, key: str) -> str | None:
         """The cell that wrote the version at this place, or None."""
         known = self._known.get(key)

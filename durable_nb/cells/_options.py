@@ -58,6 +58,8 @@ class StepOptions:
     at_most_once: bool = False
     timeout: float | None = None
     """Seconds that one attempt may take."""
+    on: str | None = None
+    """The cluster that runs the cell: `dask://host:port`, or `dask://` for the one that Dask's settings name."""
     depends_on: tuple[str, ...] = ()
     """Glob patterns of files that count as inputs."""
     force: bool = False
@@ -78,6 +80,8 @@ class StepOptions:
             )
         if self.at_most_once and self.mode != "step":
             raise ValidationError(f"--at-most-once cannot be combined with durable: {self.mode}")
+        if self.on is not None and self.mode == "off":
+            raise ValidationError("--on cannot be combined with durable: off")
 
     def _check_ranges(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
@@ -190,6 +194,16 @@ def _pattern(option: str, text: str) -> str:
     return text
 
 
+def _place(option: str, text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if scheme != "dask" or not found or any(sign in rest for sign in "/ ?#@"):
+        raise ValidationError(
+            f"{option}: {text!r} is no cluster: give dask://host:port, or dask:// for the one that "
+            "DASK_SCHEDULER_ADDRESS names"
+        )
+    return text
+
+
 def _globs(option: str, text: str) -> tuple[str, ...]:
     if not text:
         raise ValidationError(f"{option} needs a file pattern")
@@ -213,6 +227,7 @@ _VALUED: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "retry-if-message": ("retry_if_message", _pattern),
     "timeout": ("timeout", _duration),
     "depends-on": ("depends_on", _globs),
+    "on": ("on", _place),
 }
 _FLAGS: dict[str, tuple[str, Any]] = {
     "at-most-once": ("at_most_once", True),
@@ -334,6 +349,8 @@ def parse_line_statement(line: str) -> tuple[StepOptions, str]:
         rest = rest[len(taken) :].lstrip()
     if not rest:
         raise ValidationError("%durable_step needs a statement after its options")
+    if "on" in collector.values:
+        raise ValidationError("--on runs whole cells: use %%durable_step --on … as the first line of one")
     return collector.done(), rest
 
 

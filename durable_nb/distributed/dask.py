@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -39,6 +39,8 @@ _KEPT_PARTS = 8
 """How many parts stay on the cluster when no call needs them, for the next call with the same."""
 _SENDINGS = 5
 """How often a call whose parts are lost is sent before that counts as the cluster's failure."""
+_MESSAGES = 1000
+"""How many messages of a call wait in the scheduler at most."""
 _GATHER_SECONDS = 0.05
 """How long calls that are cancelled together are collected, to be stopped by one message."""
 
@@ -60,9 +62,10 @@ class DaskExecutor(Executor):
     Args:
         where: `dask://host:port` of the scheduler, `dask://` for the one that Dask's settings name, or a
             `distributed.Client`, which stays the caller's.
+        kept: how many parts stay on the cluster for later calls; None: all, until `let_go` or the end of the client.
     """
 
-    def __init__(self, where: Any) -> None:
+    def __init__(self, where: Any, *, kept: int | None = _KEPT_PARTS) -> None:
         if not isinstance(where, str):
             if where.asynchronous:
                 raise ValidationError(
@@ -72,7 +75,7 @@ class DaskExecutor(Executor):
             self.place = f"Dask at {_address(where)}"
         else:
             self.place = f"Dask at {where}"
-        self._where = where
+        self._where, self._kept = where, kept
         self._lock = threading.Lock()
         self._calls: set[Future[Any]] = set()
         self._parts: OrderedDict[str, Any] = OrderedDict()
@@ -80,11 +83,26 @@ class DaskExecutor(Executor):
         self._refused: tuple[float, ExecutorError] | None = None
         self._stopping: list[str] = []
         self._stopper: asyncio.Task[None] | None = None
+        self._hanging_up: set[asyncio.Task[None]] = set()
 
     # --- the port --------------------------------------------------------------------------------------------------
 
+    def connect(self) -> None:
+        """Make the connection now.
+
+        Raises:
+            ExecutorError: no scheduler answers.
+        """
+        self._client()
+
     def submit(
-        self, call: Callable[..., Any], parts: Sequence[Buffer] = (), *, name: str = "", once: bool = False
+        self,
+        call: Callable[..., Any],
+        parts: Sequence[Buffer] = (),
+        *,
+        name: str = "",
+        once: bool = False,
+        hear: Callable[[bytes], None] | None = None,
     ) -> Future[Any]:
         """As `Executor.submit`.
 
@@ -92,13 +110,17 @@ class DaskExecutor(Executor):
             ExecutorError: no scheduler answers.
         """
         client = self._client()
-        digests = [_digest(part) for part in parts]
-        coroutine = self._perform(client, call, list(zip(digests, parts, strict=True)), name or "call", once=once)
+        pairs = [(self.key_of(part), part) for part in parts]
+        coroutine = self._perform(client, call, pairs, name or "call", once=once, hear=hear)
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
         with self._lock:
             self._calls.add(future)
         future.add_done_callback(self._forget)
         return future
+
+    def let_go(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._parts.pop(key, None)
 
     def shutdown(self) -> None:
         with self._lock:
@@ -172,10 +194,20 @@ class DaskExecutor(Executor):
     # --- one call, on the client's loop ----------------------------------------------------------------------------
 
     async def _perform(
-        self, client: Any, call: Callable[..., Any], parts: list[tuple[str, Buffer]], name: str, *, once: bool
+        self,
+        client: Any,
+        call: Callable[..., Any],
+        parts: list[tuple[str, Buffer]],
+        name: str,
+        *,
+        once: bool,
+        hear: Callable[[bytes], None] | None,
     ) -> Any:
         try:
-            answer = await self._task(client, call, parts, name, once=once)
+            if hear is None:
+                answer = await self._task(client, call, parts, name, once=once, line=None)
+            else:
+                answer = await self._heard(client, call, parts, name, once=once, hear=hear)
         except (ExecutorError, WorkerLostError):
             raise
         except Exception as exc:  # whatever Dask raises is about the cluster: what the call raises is an answer
@@ -184,15 +216,49 @@ class DaskExecutor(Executor):
             raise answer.error
         return answer
 
+    async def _heard(
+        self,
+        client: Any,
+        call: Callable[..., Any],
+        parts: list[tuple[str, Buffer]],
+        name: str,
+        *,
+        once: bool,
+        hear: Callable[[bytes], None],
+    ) -> Any:
+        """As `_task`, while somebody listens to the call."""
+        line = f"durable_nb-line-{uuid.uuid4().hex}"
+        await client.scheduler.queue_create(name=line, maxsize=_MESSAGES)
+        listening = asyncio.ensure_future(_listen(client, line, hear))
+        try:
+            answer = await self._task(client, call, parts, name, once=once, line=line)
+        except asyncio.CancelledError:
+            # Never cancelled: what asks the scheduler for a message and goes away still takes the next one.
+            self._hanging_up.add(ended := asyncio.ensure_future(_hang_up(client, line, listening)))
+            ended.add_done_callback(self._hanging_up.discard)
+            raise
+        except Exception:
+            await _hang_up(client, line, listening)
+            raise
+        await _hang_up(client, line, listening)
+        return answer
+
     async def _task(
-        self, client: Any, call: Callable[..., Any], parts: list[tuple[str, Buffer]], name: str, *, once: bool
+        self,
+        client: Any,
+        call: Callable[..., Any],
+        parts: list[tuple[str, Buffer]],
+        name: str,
+        *,
+        once: bool,
+        line: str | None,
     ) -> Any:
         token = await _new_token(client) if once else None
         try:
             for _ in range(_SENDINGS):
                 sent = [await self._sent(client, digest, part) for digest, part in parts]
                 key = f"{name}-{uuid.uuid4().hex[:8]}"
-                task = client.submit(run, call, _name_of(key), token, *sent, key=key, pure=False, retries=0)
+                task = client.submit(run, call, _name_of(key), token, line, *sent, key=key, pure=False, retries=0)
                 try:
                     answer = await self._answer(client, task, name)
                 except asyncio.CancelledError:
@@ -237,7 +303,7 @@ class DaskExecutor(Executor):
             return await asyncio.shield(known)
         # Kept as a task, so that calls which need it meanwhile wait for the one sending.
         sending = self._parts[digest] = asyncio.ensure_future(self._scatter(client, part))
-        while len(self._parts) > _KEPT_PARTS:
+        while self._kept is not None and len(self._parts) > self._kept:
             self._parts.popitem(last=False)
         try:
             return await asyncio.shield(sending)
@@ -321,7 +387,26 @@ async def _new_token(client: Any) -> str:
     return token
 
 
-def _digest(part: Buffer) -> str:
-    import xxhash
+_END = b""
+"""The last message of a line; nobody says nothing."""
 
-    return f"{xxhash.xxh3_128_hexdigest(part)}-{memoryview(part).nbytes}"
+
+async def _listen(client: Any, line: str, hear: Callable[[bytes], None]) -> None:
+    """Pass on what is said, until the line's end."""
+    while True:
+        first = await client.scheduler.queue_get(name=line, timeout=None, batch=False)
+        for record in (first, *await client.scheduler.queue_get(name=line, timeout=None, batch=True)):
+            if record["value"] == _END:
+                return
+            hear(record["value"])
+
+
+async def _hang_up(client: Any, line: str, listening: asyncio.Future[None]) -> None:
+    """End a line, when all that was said until now has been heard."""
+    try:
+        await client.scheduler.queue_put(name=line, data=_END, key=None, timeout=None)
+        await listening
+        client._send_to_scheduler({"op": "queue_release", "name": line})
+    except Exception:  # noqa: BLE001 - the connection is gone, and the line with it: what ended the call tells of it
+        listening.cancel()
+        logger.debug("the line %s could not be ended", line, exc_info=True)

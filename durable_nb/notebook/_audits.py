@@ -52,6 +52,8 @@ class Audits:
         session, home = self._session, self._session.home
         if not self._share or home is None or not session.every_cell or cell.options.at_most_once:
             return
+        if cell.options.on is not None:  # it would run here, which is not what was asked for
+            return
         if self._choice.random() >= self._share or not session.owned(home):
             return
         sources = [each.request.raw for each in session.done] + [cell.request.raw]

@@ -232,4 +232,5 @@ def _stored_at(cell: Cell) -> float:
 
 
 def _facts(cell: Cell) -> dict[str, Any]:
-    return {"label": cell.label, "source": cell.request.raw, "marked": cell.request.marked}
+    on = {"on": cell.options.on} if cell.options.on else {}
+    return {"label": cell.label, "source": cell.request.raw, "marked": cell.request.marked, **on}

@@ -59,8 +59,9 @@ def session_board(session: Session, which: str | None, where: str) -> Board:
 def _row(cell: Cell) -> Row:
     report = cell.report
     number = f"[{cell.number}]" if cell.number is not None else ""
+    label = f"{cell.label} (on {cell.options.on})" if cell.options.on else cell.label
     if report is None:
-        return Row(key=cell.operation, inside=cell.inside, prompt=number, label=cell.label, state="running")
+        return Row(key=cell.operation, inside=cell.inside, prompt=number, label=label, state="running")
     state = "asks you" if report.decision else _STATES.get(report.status, report.status)
     record = cell.plan.record if cell.plan is not None else None
     made = record if report.status == "replayed" else None
@@ -68,7 +69,7 @@ def _row(cell: Cell) -> Row:
         key=cell.operation,
         inside=cell.inside or (children_of(cell.operation, made.inputs) if made is not None else ""),
         prompt=number,
-        label=cell.label,
+        label=label,
         state=state,
         reason=report.reason,
         difference=report.difference or cell.difference,

@@ -338,6 +338,14 @@ class Tee:
             metadata=dict(metadata) if metadata else None,
         )
 
+    def publish(self, kind: str, content: Mapping[str, Any], parent: Any) -> None:
+        """Send an output of the cell's own that was made elsewhere: recorded, or held back, like any other."""
+        flush()
+        kernel = self._kernel
+        message = kernel.session.msg(kind, dict(content), parent=parent)
+        ident = kernel.topic(kind) if hasattr(kernel, "topic") else kind.encode()
+        kernel.session.send(kernel.iopub_socket, message, ident=ident)
+
     def show(self, kind: str, content: Mapping[str, Any], parent: Any, *, recorded: bool = False) -> None:
         """Send an output of our own, from any thread: shown in the cell, and no part of what is recorded unless asked.
 

@@ -127,6 +127,8 @@ class Cell:
     report: Report | None = None
     reason: str = ""
     difference: tuple[str, ...] = ()
+    filename: str = ""
+    """Under which its body was compiled."""
     number: int | None = None
     """The number of its prompt."""
     plan: Any = None
@@ -139,6 +141,8 @@ class Cell:
     """Durable calls inside it that wait now, by operation (`sdk.state.Waiting`)."""
     task: Any = None
     """The task of its body, when it awaits."""
+    elsewhere: Any = None
+    """What came back of its body, when that ran on a cluster (`_remote_parcel.Answer`)."""
     view: Any = None
     """What it shows of itself while it runs (`_steps_view.StepView`); None for most cells."""
 

@@ -17,7 +17,7 @@ from durable_nb.events import EventKind
 from durable_nb.exceptions import DamagedBlobError, DurableExecutionsError, LeaseLostError, NotStorableError, StoreError
 from durable_nb.notebook._capture import Message
 from durable_nb.notebook._cell import Cell, Report, magics_of
-from durable_nb.notebook._errors import error_info
+from durable_nb.notebook._errors import ExecutorError, NotBegunError, WorkerLostError, error_info
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._left import left_by
 from durable_nb.notebook._process_inputs import chosen_by, process_inputs
@@ -57,6 +57,8 @@ class Committer:
         session = self._session
         seconds = time.perf_counter() - cell.clock
         observed = session.world.observer.end()
+        if cell.elsewhere is not None:  # what happened here meanwhile was not the cell's doing
+            observed = cell.elsewhere.observed
         items, models = session.tee.end()
         after = ProcessState.capture()
         inputs = self._inputs(cell, observed, after, items)
@@ -124,10 +126,14 @@ class Committer:
         left = session.tracker.left_alone(cell.before, cell.doubtful)
         inputs.update(cell.doubtful[name] for name in left)
         reached = frozenset(reads.modules).union(*(session.tracker.modules_of(name) for name in reads.names))
-        inputs.update(session.world.code(reached))
+        inputs.update(session.world.code(reached) if cell.elsewhere is None else cell.elsewhere.code)
         inputs.update(session.book.of_setups(reached | _shown_through(cell, items)))
         process = process_inputs(cell.before.process.versions, after.versions, reached, session.book.chosen)
         inputs.update(Input("process", key, version) for key, version in process)
+        if cell.elsewhere is not None:
+            inputs.update(cell.elsewhere.seen)
+            inputs.update(session.world.seen(Observed(), cell.options.depends_on))
+            return inputs
         session.world.ledger.settle(
             observed, cell.foreseen, reads.literals, session.values_of(reads.names | reads.binds)
         )
@@ -159,6 +165,12 @@ class Committer:
         secret = self._secret(delta)
         if secret is not None:
             return secret
+        if cell.elsewhere is not None:
+            from durable_nb.notebook._remote import problem_of
+
+            kept = problem_of(session, cell)
+            if kept is not None:
+                return kept
         if session.outside_ran():
             return "code ran beside it (a widget, a subshell or a silent request), and may have changed what it made"
         if cell.asked_secret:
@@ -302,6 +314,8 @@ class Committer:
         session = self._session
         seconds = time.perf_counter() - cell.clock
         observed = session.world.observer.end()
+        if cell.options.on is not None:
+            observed = Observed() if cell.elsewhere is None else cell.elsewhere.observed
         session.tee.end()
         delta = session.tracker.after(cell.before, session.touched(cell), fingerprint="failed", nonce=uuid.uuid4().hex)
         session.tracker.mark_dirty(delta.changed)
@@ -311,6 +325,8 @@ class Committer:
         report = Report("failed", reason, attempt=cell.attempt, seconds=seconds)
         home = session.home
         if not cell.managed or cell.declared or home is None or isinstance(error, KeyboardInterrupt):
+            return report
+        if cell.options.on is not None and not self._counts(cell, error):
             return report
         info = error_info(error, session.world.is_user_file) if error is not None else None
         details = {**session.details(cell), "seconds": seconds, "reason": cell.reason}
@@ -329,6 +345,15 @@ class Committer:
         except StoreError as exc:
             session.warn(f"the failure of cell {cell.label!r} was not recorded: {exc}")
         return report
+
+    def _counts(self, cell: Cell, error: BaseException | None) -> bool:
+        """Whether the end of a cell on a cluster is an end of its body that is known."""
+        once = cell.options.at_most_once
+        if isinstance(error, NotBegunError):
+            if once and error is not None:  # the start is on record, and did not happen: the next one may
+                self._session.attempt_failed(cell, error, time.time())
+            return False
+        return not (isinstance(error, ExecutorError) or (once and isinstance(error, WorkerLostError)))
 
 
 def _shown_through(cell: Cell, items: Sequence[Message]) -> frozenset[str]:

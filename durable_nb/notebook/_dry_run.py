@@ -196,7 +196,7 @@ class DryHooks(ShellHooks):
 
     async def _run(self, cell: Cell, plan: Plan, run: Callable[[], Awaitable[bool]], result: Any, backoff: Any) -> bool:
         session = self.session
-        if plan.kind == "declare" or (plan.kind == "track" and session.declares(cell)):
+        if plan.kind == "declare" or (plan.kind == "track" and session.declares(cell) and cell.options.on is None):
             raised = await super()._run(cell, plan, run, result, backoff)
             assert cell.reads is not None
             session.effects.made(("name", name) for name in cell.reads.binds)

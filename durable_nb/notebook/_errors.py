@@ -37,6 +37,22 @@ class StepChangedError(Shown, exceptions.StepChangedError):
     """Raised in the place of an at-most-once step that was done with other inputs; says which and what to type."""
 
 
+class CannotTravelError(Shown, exceptions.CannotTravelError):
+    """Raised in the place of a cell that cannot run on a cluster, or whose effects cannot come back from there."""
+
+
+class NotBegunError(CannotTravelError):
+    """Raised when a worker has refused a cell: no instruction of its body has run."""
+
+
+class ExecutorError(Shown, exceptions.ExecutorError):
+    """Raised in a cell whose cluster cannot be used, or was lost while the cell ran there."""
+
+
+class WorkerLostError(Shown, exceptions.WorkerLostError):
+    """Raised in a cell whose worker was lost, when its body is not begun again."""
+
+
 class LostValueError(Shown, exceptions.LostValueError):
     """Raised in the place of a cell that needs a replayed value which cannot be loaded any more."""
 

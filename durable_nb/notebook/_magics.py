@@ -45,7 +45,8 @@ class DurableMagics(Magics):
 
         %%durable_step [NAME] [--max-attempts N] [--initial-delay 5s] [--max-delay 5m] [--backoff 2.0]
             [--jitter full|half|none] [--retry PRESET] [--retry-on ERROR[,ERROR…]] [--retry-if-message REGEX]
-            [--at-most-once] [--timeout 10m] [--depends-on GLOB…] [--force] [--no-store-output] [--quiet]
+            [--at-most-once] [--timeout 10m] [--depends-on GLOB…] [--on dask://HOST:PORT] [--force]
+            [--no-store-output] [--quiet]
         """
         if cell is not None:
             # Cells that start with the magic never get here: the hooks take its line off. This is a nested call.

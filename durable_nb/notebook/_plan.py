@@ -75,7 +75,12 @@ class Planner:
         home = self._home()
         if not cell.managed:
             return Plan("track", "it is not a durable step")
-        if not cell.request.marked and not options.name and (is_declarative(cell.tree) or session_magic(cell.tree)):
+        if (
+            not cell.request.marked
+            and not options.name
+            and options.on is None
+            and (is_declarative(cell.tree) or session_magic(cell.tree))
+        ):
             return Plan("declare", "it only declares: running it is cheaper than storing it")
         if home is None and options.at_most_once:
             return Plan("refuse", _BLIND.format(name=options.name))

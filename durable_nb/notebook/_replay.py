@@ -67,7 +67,7 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
     if any(name in session.tracker.promised for name in names_of(names)):
         session.home.store.hold(names["blobs"])
     session.waiting.settle()
-    _follow_results(session)
+    follow_results(session)
     for part in lost:
         session.warn(f"cell {cell.label!r} was replayed, but not its change of {part}")
     session.book.chosen.update(manifest.get("chosen", {}))
@@ -104,7 +104,7 @@ def _session_magics(session: Session, tree: ast.Module) -> None:
                 session.shell.run_line_magic(call.name, call.line)
 
 
-def _follow_results(session: Session) -> None:
+def follow_results(session: Session) -> None:
     """`_`, `__` and `___` are the objects of the last results, also when a checkpoint has just bound new ones."""
     shell, hook = session.shell, session.shell.displayhook
     results = session.tracker.bound.results()

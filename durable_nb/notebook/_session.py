@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import logging
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.cells import (
     FileState,
@@ -47,6 +48,7 @@ from durable_nb.notebook._left import left_by, running_work
 from durable_nb.notebook._past import Past
 from durable_nb.notebook._plan import Plan, Planner
 from durable_nb.notebook._records import Record, cell_event, operation_id
+from durable_nb.notebook._remote_logs import present
 from durable_nb.notebook._results import Results, owned_number
 from durable_nb.notebook._rollback import Rollback
 from durable_nb.notebook._spared import spared
@@ -56,6 +58,9 @@ from durable_nb.notebook._world import World, states_of
 from durable_nb.running import enter_cell
 from durable_nb.settings import STORE_DIRECTORY, Settings
 from durable_nb.snapshot import Keyring, Tracker, note_starts, result_number
+
+if TYPE_CHECKING:
+    from durable_nb.notebook._remote import Cluster
 
 _DATA_ONLY = frozenset(
     {
@@ -126,6 +131,9 @@ class Session:
         )
         self.book = InputBook(self.tracker)
         self._starts = Starts(self._write_start)
+        self._clusters: dict[str, Cluster] = {}
+        self.own_handlers: list[logging.Handler] = []
+        """Of loggers: those that were there before the first cell."""
         self.planner = Planner(self.book, lambda: self.home, self._last_source, self._lost_files)
 
     # --- the store -------------------------------------------------------------------------------------------------
@@ -134,6 +142,7 @@ class Session:
     def world(self) -> World:
         """Files, modules and environment around the notebook; found out when the first cell runs."""
         if self._world is None:
+            self.own_handlers = present()
             note_starts()  # only now: starting a kernel draws random numbers of its own
             try:
                 self._location = find_location(self.shell.user_ns, self.settings)
@@ -143,7 +152,7 @@ class Session:
                 self.warn(f"nothing will be saved: {exc}")
                 project, store = Path.cwd(), Path.cwd() / STORE_DIRECTORY
             key = Keyring(self.settings.key).sign(b"environment", "derive")
-            self._world = self.book.world = World(project, [store], key, self._before_read)
+            self._world = self.book.world = World(project, store, key, self._before_read)
             if self.lets_wait:
                 self.waiting.begin()
         return self._world
@@ -189,6 +198,8 @@ class Session:
         self._starts.close()
         self.waiting.end()
         self.close()
+        for cluster in self._clusters.values():
+            cluster.close()
         self.buttons.remove()
         self.results.remove()
         self.tee.remove()
@@ -409,8 +420,17 @@ class Session:
             "position": cell.position,
             "at_most_once": options.at_most_once,
             "max_attempts": options.max_attempts,
+            **({"on": options.on} if options.on else {}),
             **({"cell_id": cell.request.cell_id} if cell.request.cell_id else {}),
         }
+
+    def cluster(self, place: str) -> Cluster:
+        """The cluster that `--on` names; not connected yet."""
+        if place not in self._clusters:
+            from durable_nb.notebook._remote import Cluster
+
+            self._clusters[place] = Cluster(place)
+        return self._clusters[place]
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -614,6 +634,8 @@ class Session:
             and left_by(cell.threads_before, self.world.is_user_file) is not None
         )
         self.results.tidy()
+        for cluster in self._clusters.values():
+            cluster.tidy(self.tracker.still)
 
     def note_outside(self) -> None:
         """Code ran outside the cells (a silent request, a subshell, a comm): values are looked at again.

@@ -30,7 +30,13 @@ from durable_nb.notebook._audits import Audits
 from durable_nb.notebook._badge import Badges
 from durable_nb.notebook._cell import Cell, Marked, Report, Request, marked, message_id
 from durable_nb.notebook._commit import Committer
-from durable_nb.notebook._errors import LostValueError, StepInterruptedError
+from durable_nb.notebook._errors import (
+    CannotTravelError,
+    ExecutorError,
+    LostValueError,
+    StepInterruptedError,
+    WorkerLostError,
+)
 from durable_nb.notebook._interrupts import deferred_interrupts, held_interrupts
 from durable_nb.notebook._line import LineStep
 from durable_nb.notebook._plan import Plan
@@ -200,6 +206,8 @@ class ShellHooks:
         step = marked(raw_cell)
         if step is None:
             return self._awaits(raw_cell, keywords)
+        if step.options is not None and step.options.on is not None:  # the worker awaits; here nothing does
+            return False
         try:
             transformed = self.shell.transform_cell(step.body)
         except SyntaxError:  # the user's, shown when the cell is compiled
@@ -212,8 +220,17 @@ class ShellHooks:
             return bool(self._original["should_run_async"](raw_cell, **keywords))
         asked = (raw_cell, keywords, self.shell.autoawait)
         if self._awaited is None or self._awaited[0] != asked:
-            self._awaited = asked, bool(self._original["should_run_async"](raw_cell, **keywords))
+            here = not self._goes_elsewhere(raw_cell)
+            self._awaited = asked, here and bool(self._original["should_run_async"](raw_cell, **keywords))
         return self._awaited[1]
+
+    def _goes_elsewhere(self, raw_cell: str) -> bool:
+        """Whether a cell without a magic asks for a cluster: the worker awaits then."""
+        try:
+            options = parse_comment(raw_cell) if self.session.every_cell else None
+        except ValidationError:  # told when the cell is run
+            return False
+        return options is not None and options.on is not None
 
     async def run_cell_async(
         self, raw_cell: str, store_history: bool = False, silent: bool = False, *args: Any, **keywords: Any
@@ -300,6 +317,7 @@ class ShellHooks:
             with held_interrupts() as held:
                 cell = self.session.prepare(request, ast.Module(list(nodelist), []))
                 self._running = cell
+                cell.filename = cell_name
                 backoff = backoff_of(request.options, self.shell.user_ns)
                 plan = cell.plan = self.session.plan(cell)
         except ValidationError as exc:
@@ -310,6 +328,10 @@ class ShellHooks:
         except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
             self._running = None
             self.session.fault(None, exc)
+            if request.options.on is not None:  # it does not run here instead
+                return _show(
+                    self.shell, result, CannotTravelError(str(request.options.name), request.options.on, str(exc))
+                )
             if request.options.at_most_once:  # it may have run already: what cannot be decided is not run
                 refusal = Plan("refuse", f"whether it was started cannot be known ({exc})")
                 return _show(self.shell, result, StepInterruptedError.of(request.options.name or "", refusal))
@@ -384,13 +406,14 @@ class ShellHooks:
                 view.open()
             if resumed is not None:
                 await _wait(cell, resumed, None)
+            run = self._elsewhere(cell, result) or run
             with held_interrupts() as held:
                 session.start(cell, plan)
             if held.came:
                 raise KeyboardInterrupt
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
             return self._interrupted(cell, result, stop)
-        except LostValueError as exc:
+        except (LostValueError, CannotTravelError, ExecutorError) as exc:
             cell.report = Report("failed", str(exc), attempt=cell.attempt)
             return _show(self.shell, result, exc)
         except Exception as exc:  # noqa: BLE001 - our own fault never keeps the user's cell from running
@@ -398,7 +421,11 @@ class ShellHooks:
                 return self._refuse(cell, Plan("refuse", str(exc), verdict=plan.verdict), result)
             session.fault(cell, exc)
             session.leave(cell)
-            cell.report = Report("not_durable", f"durable_nb failed on it: {type(exc).__name__}: {exc}")
+            reason = f"durable_nb failed on it: {type(exc).__name__}: {exc}"
+            if cell.options.on is not None:  # but not here instead of there
+                cell.report = Report("failed", reason, attempt=cell.attempt)
+                return _show(self.shell, result, CannotTravelError(cell.label, cell.options.on, reason))
+            cell.report = Report("not_durable", reason)
             return await run()
         session.tee.begin(message_id(cell.request.parent))
         self._tell(self._badges.started, cell)
@@ -408,6 +435,15 @@ class ShellHooks:
         if backoff is None and cell.options.timeout is None:
             return self._note(cell, await run(), result)
         return await self._attempts(cell, plan, run, result, backoff)
+
+    def _elsewhere(self, cell: Cell, result: Any) -> Callable[[], Awaitable[bool]] | None:
+        """The body of a cell that runs on a cluster; None for all others."""
+        if cell.options.on is None:
+            return None
+        from durable_nb.notebook._remote import Trip
+
+        trip = Trip(self.session, cell)
+        return lambda: trip.run(result)
 
     def _tell(self, tell: Callable[[Cell], None], cell: Cell) -> None:
         """Tell the pages that look, if any."""
@@ -447,7 +483,9 @@ class ShellHooks:
             session.tee.hold()  # nbval, which does not take outputs away again: it sees the last attempt's only
         while True:
             with held_traceback(self.shell) as show_traceback:
-                raised, timed_out = await attempt(run, cell.label, cell.options.timeout, in_loop=in_loop)
+                # On a cluster the time begins when the body does.
+                seconds = cell.options.timeout if cell.options.on is None else None
+                raised, timed_out = await attempt(run, cell.label, seconds, in_loop=in_loop)
             error = _error_of(result)
             if timed_out and isinstance(error, asyncio.CancelledError):  # how a task is stopped
                 error = result.error_in_exec = StepTimeoutError(cell.label, cell.options.timeout or 0.0)
@@ -459,6 +497,7 @@ class ShellHooks:
                 backoff is not None
                 and rollback is not None
                 and result.error_before_exec is None
+                and not _is_final(cell, error)
                 and backoff.allows(error, cell.attempt)
             ):
                 blocked = rollback.undo()
@@ -501,6 +540,13 @@ class ShellHooks:
         self._tell(self._badges.started, cell)
         session.attempt_started(cell, plan)
         return True
+
+
+def _is_final(cell: Cell, error: BaseException) -> bool:
+    """Whether another attempt on the cluster is no cure, or would be a second beginning."""
+    if isinstance(error, CannotTravelError | ExecutorError):
+        return True
+    return cell.options.at_most_once and isinstance(error, WorkerLostError)
 
 
 def _watched(cell: Cell, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:

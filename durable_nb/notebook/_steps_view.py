@@ -88,6 +88,7 @@ def facts_of(cell: Cell, *, waits: bool = False) -> StepFacts:
         attempts=_attempts_asked(cell),
         at_most_once=options.at_most_once,
         timeout=options.timeout,
+        on=options.on,
     )
 
 
@@ -166,6 +167,7 @@ class StepView:
             "delay": None,
             "error": None,
             "waits": "",
+            **({"on": cell.options.on} if cell.options.on else {}),
             "remark": "",
             "actions": ["cancel"],
         }

@@ -38,13 +38,14 @@ class World:
 
     Args:
         project: the folder that file keys are relative to.
-        ignored: folders whose files are no inputs (the store).
+        store: whose files are no inputs.
         key: secret of the digests of environment variables.
         before_read: called with a path just before a cell opens it for reading.
     """
 
-    def __init__(self, project: Path, ignored: Iterable[Path], key: bytes, before_read: Callable[[str], None]) -> None:
-        self.places = Places(project, ignored=ignored)
+    def __init__(self, project: Path, store: Path, key: bytes, before_read: Callable[[str], None]) -> None:
+        self.store, self.key = store, key
+        self.places = Places(project, ignored=[self.store])
         self.ledger = FileLedger(self.places)
         self.environment = Environment(key, self.places)
         self.modules = LocalModules(self.places)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from durable_nb.abc import Buffer, Clock, Executor
+from durable_nb.abc import Buffer, Clock, Executor, Line
 
 POLL_SECONDS = 0.2
 """How often a waiting execution looks for what another process has written."""
@@ -144,6 +144,19 @@ class _Worker:
                 return
 
 
+class _Line(Line):
+    """The one who waits is in this process."""
+
+    def __init__(self, hear: Callable[[bytes], None], future: Future[Any]) -> None:
+        self._hear, self._future = hear, future
+
+    def say(self, data: bytes) -> None:
+        self._hear(data)
+
+    def wanted(self) -> bool:
+        return not self._future.cancelled()
+
+
 class ThreadPool(Executor):
     """Threads that are started when none is idle: a batch inside a batch must never wait for a free one."""
 
@@ -161,16 +174,18 @@ class ThreadPool(Executor):
         *,
         name: str = "",  # noqa: ARG002 - threads are shown by the pool's name
         once: bool = False,  # noqa: ARG002 - a thread is lost with the process, and nothing begins again here
+        hear: Callable[[bytes], None] | None = None,
     ) -> Future[Any]:
         """Run `call` in a thread, with the caller's context variables."""
         future: Future[Any] = Future()
         context = copy_context()
+        given: list[Any] = list(parts) if hear is None else [_Line(hear, future), *parts]
 
         def task() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = context.run(call, *parts)
+                result = context.run(call, *given)
             except BaseException as error:  # noqa: BLE001 - the future carries it
                 future.set_exception(error)
             else:

@@ -35,7 +35,8 @@ _NEXT = type(itertools.count().__next__)
 _COUNT = re.compile(r"count\((-?\d+)\)")
 
 _OWN = frozenset(
-    {"IPython", "PIL", "anywidget", "comm", "debugpy", "durable_nb", "ipykernel", "ipywidgets", "jedi", "joblib"}
+    {"IPython", "PIL", "anywidget", "comm", "dask", "debugpy", "distributed", "durable_nb", "ipykernel", "ipywidgets"}
+    | {"jedi", "joblib"}
     | {"jupyter_client", "matplotlib", "matplotlib_inline", "networkx", "numpy", "pandas", "parso", "psygnal", "rich"}
     | {"platformdirs", "prompt_toolkit", "psutil", "pydevd", "pydevd_plugins", "_pydev_bundle", "_pydevd_bundle"}
     | {"_pydevd_frame_eval", "_pydevd_sys_monitoring"}
@@ -121,6 +122,10 @@ class Counters(Part):
         """A cell is next: what comes now came with no cell. Of what came with the last one, no start is known."""
         self._fresh.clear()
         self.note_start()
+
+    def start_of(self, place: Place, otherwise: int) -> int:
+        """The number at which a counter began, where that is known."""
+        return self._start.get(place, otherwise)
 
     def is_one(self, module: str, attribute: str) -> bool:
         """Whether an attribute of a module is a counter of its package."""

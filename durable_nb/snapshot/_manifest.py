@@ -312,6 +312,14 @@ def load(
     return ProcessState.restore(manifest["process"]) if wanted is None else ()
 
 
+def group_values(
+    manifest: Mapping[str, Any], group: Mapping[str, Any], tracker: Tracker, blobs: BlobStore
+) -> dict[str, Any]:
+    """Name to value of one group of a manifest; nothing is bound."""
+    reader = _Reader(manifest, blobs)
+    return _quietly(lambda: reader.group(group, tracker))
+
+
 def _quietly(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Load without warnings: a later cell may have chosen to have them as errors."""
     try:

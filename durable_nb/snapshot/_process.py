@@ -15,7 +15,7 @@ import importlib.util
 import locale
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -39,7 +39,7 @@ from durable_nb.snapshot._process_settings import Backend, Interactive, Register
 from durable_nb.snapshot._twister import raw_state
 from durable_nb.snapshot._warned import Warned
 
-__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts"]
+__all__ = ["PARTS", "ProcessState", "looks_secret", "note_starts", "settle_starts", "started_in", "whole_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +347,26 @@ PARTS: Sequence[Part] = (
     COUNTERS,
     Warned(),
 )
+
+
+def whole_state(packages: Collection[str]) -> tuple[ProcessState, dict[str, Any]]:
+    """The state now, and the delta that makes a new process what this one is: what is at its default there already is
+    left out, since putting it back would import the package that it belongs to.
+
+    Args:
+        packages: those that count there.
+    """
+    now = ProcessState.capture()
+    counted = now.values.get(COUNTERS.name) or {}
+    starts = {place: COUNTERS.start_of(place, number) for place, number in counted.items()}
+    others = {place: number for place, number in counted.items() if place[0].partition(".")[0] not in packages}
+    delta = ProcessState.diff(ProcessState({}, {COUNTERS.name: {**starts, **others}}), now)
+    return now, {name: part for name, part in delta.items() if "value" in part or "again" in part}
+
+
+def started_in() -> str:
+    """The folder in which the process was when its state was nobody's choice."""
+    return next(part.start for part in PARTS if isinstance(part, WorkingDirectory))
 
 
 def settle_starts(before: ProcessState) -> None:

@@ -21,6 +21,11 @@ from typing import Any
 from durable_nb._ident import ident
 from durable_nb.snapshot._process_part import Part, Steady, packed, unpacked
 
+try:
+    _resource: Any = importlib.import_module("resource")
+except ImportError:  # not a POSIX system
+    _resource = None
+
 
 def _loaded(module: str) -> Any:
     return sys.modules.get(module)
@@ -120,32 +125,24 @@ def _shell() -> Any:
     return None if module is None else getattr(module.InteractiveShell, "_instance", None)
 
 
-_LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
-
-
-@functools.cache
-def _limit_numbers() -> dict[str, int]:
-    """The limits that this system has."""
-    import resource
-
-    return {name: getattr(resource, f"RLIMIT_{name}") for name in _LIMITS if hasattr(resource, f"RLIMIT_{name}")}
+_LIMITS: dict[str, int] = {
+    name: getattr(_resource, f"RLIMIT_{name}")
+    for name in ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
+    if hasattr(_resource, f"RLIMIT_{name}")
+}
+"""The limits that this system has, and their numbers."""
 
 
 def _limits() -> Any:
-    resource = _loaded("resource")
-    if resource is None:
-        return ()
-    numbers = _limit_numbers()
-    return tuple(zip(numbers, map(resource.getrlimit, numbers.values()), strict=True))
+    # Imported, not only looked for: whoever loads it first changes nothing.
+    return () if _resource is None else tuple(zip(_LIMITS, map(_resource.getrlimit, _LIMITS.values()), strict=True))
 
 
 def _set_limits(value: Any) -> None:
-    import resource
-
     for name, limits in value:
-        number = getattr(resource, f"RLIMIT_{name}")
-        if resource.getrlimit(number) != tuple(limits):
-            resource.setrlimit(number, limits)
+        number = _LIMITS[name]
+        if _resource.getrlimit(number) != tuple(limits):
+            _resource.setrlimit(number, limits)
 
 
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {

@@ -23,6 +23,7 @@ import secrets
 import threading
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
@@ -403,6 +404,22 @@ class Tracker:
                 for name in overtaken:
                     self._promises.drop(name)
         return self.bindings()
+
+    # --- values that travel -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def with_buffers(self, buffers: StoredBuffers) -> Iterator[None]:
+        """Meanwhile, what is known of large buffers is about another place than the session's store."""
+        mine, self.buffers = self.buffers, buffers
+        try:
+            yield
+        finally:
+            self.buffers = mine
+
+    def still(self, name: str, text: str) -> bool:
+        """Whether nothing says that a name has another version than this; nothing is looked at anew."""
+        known = self._versions.get(name)
+        return known is not None and known.text == text and self._is_current(name)
 
     # --- restored values -----------------------------------------------------------------------------------------
 

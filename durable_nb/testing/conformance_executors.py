@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from durable_nb.abc import Buffer, Executor
+from durable_nb.abc import Buffer, Executor, Line
 
 __all__ = ["ExecutorTests"]
 
@@ -33,10 +33,28 @@ class ExecutorTests:
         calls = [executor.submit(partial(abs, -number), name="same") for number in range(20)]
         assert [call.result(timeout=60) for call in calls] == list(range(20))
 
+    def test_what_a_call_says_is_heard_in_order_before_it_ends(self, executor: Executor) -> None:
+        heard: list[bytes] = []
+        call = executor.submit(_talk, [memoryview(b"abc")], name="talk", hear=heard.append)
+        assert call.result(timeout=60) == 3
+        assert heard == [b"%d" % number for number in range(50)]
+
+    def test_parts_that_are_let_go_can_be_sent_again(self, executor: Executor) -> None:
+        big = bytes(2 << 20)
+        for _ in range(2):
+            assert executor.submit(_sizes, [big]).result(timeout=60) == [2 << 20]
+            executor.let_go([executor.key_of(big)])
+
     def test_a_shutdown_waits_for_what_was_submitted(self, executor: Executor) -> None:
         call = executor.submit(partial(time.sleep, 0.2))
         executor.shutdown()
         assert call.done()
+
+
+def _talk(line: Line, part: Buffer) -> int:
+    for number in range(50):
+        line.say(b"%d" % number)
+    return memoryview(part).nbytes if line.wanted() else -1
 
 
 def _sizes(*parts: Buffer) -> list[int]:

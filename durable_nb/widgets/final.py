@@ -28,6 +28,8 @@ class StepFacts:
     at_most_once: bool = False
     timeout: float | None = None
     """Seconds that one attempt may take."""
+    on: str | None = None
+    """The cluster that runs it."""
     waits: bool = False
     """Its durable calls wait for a time, a condition or somebody outside."""
 
@@ -40,6 +42,8 @@ class StepFacts:
             found.append(f"up to {self.attempts} attempts")
         if self.timeout is not None:
             found.append(f"at most {lasting(self.timeout)}" + (" each" if self.attempts > 1 else ""))
+        if self.on is not None:
+            found.append(f"on {self.on}")
         if self.waits:
             found.append("waits")
         return found

@@ -97,6 +97,13 @@ test("a running cell says which attempt it is", () => {
   assert.equal(panel(badge, new Date()).head, "running attempt 2");
 });
 
+test("a cell on a cluster says where it runs, and where it ran", () => {
+  const running = { state: "running", reason: "", info: info("a", { state: "running", on: "dask://host:1" }) };
+  assert.equal(panel(running, new Date()).head, "running on dask://host:1");
+  const done = { state: "durable", reason: "", info: info("a", { seconds: 2, on: "dask://host:1" }) };
+  assert.deepEqual(panel(done, new Date()).figures, ["took 2.0 s", "on dask://host:1"]);
+});
+
 test("a replayed cell says when it was made and what that saved", () => {
   const now = new Date(2026, 10, 24, 12, 0);
   const at = new Date(2026, 10, 23, 17, 2).getTime() / 1000;

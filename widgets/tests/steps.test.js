@@ -61,6 +61,10 @@ test("a step with one attempt does not count", () => {
   assert.equal(view.clock, "2.0 s");
 });
 
+test("a step on a cluster says where it runs", () => {
+  assert.equal(describe(state({ attempts: 1, on: "dask://host:1" }), 2).status, "running on dask://host:1");
+});
+
 test("the count-down runs by the page's own clock, and ends at zero", () => {
   const waiting = state({ phase: "waiting", left: 8, delay: 8, actions: ["retry", "cancel"] });
   assert.equal(describe(waiting, 0).clock, "next attempt in 8.0 s");

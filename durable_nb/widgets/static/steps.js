@@ -25,6 +25,7 @@
  * @property {number | null} delay seconds that this whole wait takes
  * @property {Failure | null} error of the last attempt
  * @property {string} waits what a durable call inside waits for, while it does
+ * @property {string} [on] the cluster that runs it
  * @property {string} remark
  * @property {string[]} actions kinds of buttons, the likeliest first
  */
@@ -97,11 +98,12 @@ export function amount(bytes) {
 export function describe(state, since) {
   const { phase, attempt, attempts } = state;
   const which = attempts > 1 ? `attempt ${attempt} of ${attempts}` : "";
+  const running = ["running", which, state.on ? `on ${state.on}` : ""].filter(Boolean).join(" ");
   const elapsed = lasting(state.elapsed + since);
   const left = Math.max(0, (state.left ?? 0) - since);
   /** @type {Record<State["phase"], [string, string, string]>} */
   const words = {
-    running: [which ? `running ${which}` : "running", elapsed, "busy"],
+    running: [running, elapsed, "busy"],
     waiting: [`attempt ${attempt} of ${attempts} failed`, `next attempt in ${lasting(left)}`, "wait"],
     sleeping: [state.waits, state.left === null ? elapsed : `goes on in ${lasting(left)}`, "wait"],
     saving: ["saving the checkpoint", elapsed, "busy"],

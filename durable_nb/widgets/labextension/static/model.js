@@ -19,6 +19,7 @@
  * @property {number} [saved]
  * @property {number} [bytes]
  * @property {number} [at] seconds since the epoch
+ * @property {string} [on] the cluster that runs it
  * @property {string[]} [reads]
  * @property {string[]} [writes]
  * @property {string[]} [actions]
@@ -181,13 +182,15 @@ export function moment(at, now) {
  */
 export function panel(badge, now) {
   const { state, info } = badge;
-  const head = state === "running" && (info?.attempt ?? 1) > 1 ? `running attempt ${info?.attempt}` : STATES[state].word;
+  const word = state === "running" && (info?.attempt ?? 1) > 1 ? `running attempt ${info?.attempt}` : STATES[state].word;
+  const head = state === "running" && info?.on ? `${word} on ${info.on}` : word;
   const figures = [];
   if (info && state !== "running" && state !== "waiting") {
     if (state === "replayed" && info.at) figures.push(`made ${moment(info.at, now)}`);
     if (state === "replayed" && info.saved) figures.push(`saved ${lasting(info.saved)}`);
     if (state === "durable" && info.seconds !== undefined) figures.push(`took ${lasting(info.seconds)}`);
     if (state === "durable" && info.bytes) figures.push(`${size(info.bytes)} written`);
+    if (info.on) figures.push(`on ${info.on}`);
     if ((info.attempt ?? 1) > 1) figures.push(`${info.attempt} attempts`);
   }
   return { head, reason: badge.reason, figures, difference: info?.difference ?? [] };
