@@ -39,6 +39,19 @@ def held_interrupts() -> Iterator[Held]:
 
 
 @contextmanager
+def raised_interrupts() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` for SIGINT meanwhile, also in a task, which the kernel would cancel instead."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = _handle(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        _handle(signal.SIGINT, previous)
+
+
+@contextmanager
 def deferred_interrupts() -> Iterator[None]:
     """Ignore SIGINT meanwhile.
 
