@@ -13,37 +13,33 @@ _handle = _signal.signal
 _IGNORE = int(signal.SIG_IGN)
 
 
-class Held:
-    """Holds SIGINT: whether it came meanwhile is noted, and nothing is raised."""
+class _Handled:
+    """Puts another handler of SIGINT in place meanwhile; in any thread but the main one it does nothing."""
 
-    came = False
-    _previous: Any = None
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+        self._is_main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = (_handle(signal.SIGINT, self._note),)
+        if self._is_main:
+            self._previous = _handle(signal.SIGINT, self._handler)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            _handle(signal.SIGINT, self._previous[0])
+        if self._is_main:
+            _handle(signal.SIGINT, self._previous)
+        self._handler = None  # which may hold this object
+
+
+class Held(_Handled):
+    """Whether SIGINT came while it was held."""
+
+    def __init__(self) -> None:
+        super().__init__(self._note)
+        self.came = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self.came = True
-
-
-class Deferred:
-    """Ignores SIGINT."""
-
-    _previous: Any = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = (_handle(signal.SIGINT, _IGNORE),)
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            _handle(signal.SIGINT, self._previous[0])
 
 
 def held_interrupts() -> Held:
@@ -51,10 +47,15 @@ def held_interrupts() -> Held:
     return Held()
 
 
-def deferred_interrupts() -> Deferred:
+def raised_interrupts() -> _Handled:
+    """Raise `KeyboardInterrupt` for SIGINT meanwhile, also in a task, which the kernel would cancel instead."""
+    return _Handled(signal.default_int_handler)
+
+
+def deferred_interrupts() -> _Handled:
     """Ignore SIGINT meanwhile.
 
     The cell's body has ended when its checkpoint is written: an interrupt that comes then has nothing left to stop, and
     is dropped rather than raised into the next cell.
     """
-    return Deferred()
+    return _Handled(_IGNORE)

@@ -33,7 +33,7 @@ from durable_nb.exceptions import WorkerLostError as PlainWorkerLostError
 from durable_nb.notebook._cell import Cell, magics_of
 from durable_nb.notebook._commit import FORMATTING, SHELL
 from durable_nb.notebook._errors import CannotTravelError, ExecutorError, NotBegunError, WorkerLostError
-from durable_nb.notebook._interrupts import deferred_interrupts
+from durable_nb.notebook._interrupts import deferred_interrupts, raised_interrupts
 from durable_nb.notebook._remote_logs import described, in_words, make_handlers
 from durable_nb.notebook._remote_nursery import MOST_PARTS
 from durable_nb.notebook._remote_parcel import Answer, Parcel
@@ -331,7 +331,8 @@ class Trip:
             )
             future.add_done_callback(lambda _: self._heard.put(None))
             try:
-                self._listen()
+                with raised_interrupts():
+                    self._listen()
                 head, large = future.result()
             except BaseException:
                 future.cancel()

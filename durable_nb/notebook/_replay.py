@@ -75,7 +75,7 @@ def replay(session: Session, cell: Cell, record: Record, *, at_once: bool = Fals
         session.tracker.unbind(name)
     session.world.ledger.replayed(states_of(record.files), owner=cell.operation)
     count = session.result_number()
-    if (cell.request.marked or cell.options.retries) and not manifest.get("cleared"):
+    if (cell.request.marked or cell.options.retries or cell.options.on) and not manifest.get("cleared"):
         from durable_nb.notebook._steps_view import show_final
 
         show_final(session, cell)

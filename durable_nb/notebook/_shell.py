@@ -261,7 +261,9 @@ class ShellHooks:
             options=options,
             marked=step is not None,
             cell_id=keywords.get("cell_id"),
-            in_loop=self.should_run_async(
+            # A tag may have said where it runs: then the kernel has made a task, in which nothing is awaited.
+            in_loop=options.on is None
+            and self.should_run_async(
                 raw_cell,
                 transformed_cell=transformed,
                 preprocessing_exc_tuple=keywords.get("preprocessing_exc_tuple"),
@@ -460,7 +462,7 @@ class ShellHooks:
 
     def _view(self, cell: Cell, backoff: Any) -> Any:
         """What the cell shows of itself; only cells that are marked or may be tried again do."""
-        if not (cell.request.marked or cell.options.retries):
+        if not (cell.request.marked or cell.options.retries or cell.options.on):
             return None
         from durable_nb.notebook._steps_view import view_of
 

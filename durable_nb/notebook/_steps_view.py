@@ -73,9 +73,9 @@ _UNDECIDED = {
 
 
 def shows_status(cell: Cell) -> bool:
-    """Whether the cell leaves a status line: marked cells and those that may be tried again, unless they are quiet."""
+    """Whether the cell leaves a status line: marked, tried again, or run elsewhere, and not quiet."""
     options = cell.options
-    return cell.managed and not options.quiet and (cell.request.marked or options.retries)
+    return cell.managed and not options.quiet and (cell.request.marked or options.retries or options.on is not None)
 
 
 def facts_of(cell: Cell, *, waits: bool = False) -> StepFacts:

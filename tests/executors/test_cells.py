@@ -427,7 +427,7 @@ def test_in_the_ordinary_kernel_local_modules_travel_by_name(bench: Bench, clust
         assert kernel.value("paid") == "4"
 
 
-def test_the_durable_kernel_takes_it_from_a_comment(bench: Bench, cluster: Cluster) -> None:
+def test_the_durable_kernel_takes_it_from_a_comment_or_a_tag(bench: Bench, cluster: Cluster) -> None:
     cells = [
         "import pandas as pd\nframe = pd.DataFrame({'a': [1, 2, 3], 'b': list('xyx')})\nsame = frame",
         f"# durable: on={cluster.place} name=sums\nframe.loc[0, 'a'] = 10\nsums = frame.groupby('b').a.sum()\nsums",
@@ -435,9 +435,17 @@ def test_the_durable_kernel_takes_it_from_a_comment(bench: Bench, cluster: Clust
         f"# durable: on={cluster.place}\nn = eval('len(sums)') + len(frame)",
         "n",
     ]
+    tag = {"tags": [f"durable: on={cluster.place}"]}
     with Kernel(bench) as kernel:
         results = kernel.run_all(cells)
+        endless = kernel.execute(
+            "import asyncio\nprint('go')\nwhile True:\n    await asyncio.sleep(0.01)", cell_meta=tag
+        )
+        endless.wait_for("go")
+        kernel.interrupt()
+        assert endless.result().ename == "KeyboardInterrupt"
     assert [result.verdict for result in results] == ["executed"] * 5
+    assert f"on {cluster.place}" in results[1].outputs[0]["data"]["text/plain"]
     assert results[2].stdout == "True {'x': 13, 'y': 2} 2\n"
     assert results[4].result == "5"
 
