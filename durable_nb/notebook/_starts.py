@@ -15,8 +15,9 @@ from contextlib import suppress
 from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._cell import Cell
 
-_MOMENT = 0.01
-"""Seconds after which the start of a cell that still runs is recorded, within as much again."""
+MOMENT = 0.01
+"""Seconds after which the start of a cell that still runs is recorded, within as much again. With none, each start is
+recorded before its cell: what a run writes does not depend on how fast it is then, which rehearsals of faults need."""
 _REST = 1.0
 """Seconds without a cell after which nobody looks any more, until the next one."""
 
@@ -42,7 +43,9 @@ class Starts:
         """A cell begins; when it is a step inside of another, that one is visible from now on."""
         self.record_now()
         self._begun = (cell, time.monotonic())
-        if self._rests:  # set by the thread before it looks at `_begun` for the last time
+        if not MOMENT:
+            self.record_now()
+        elif self._rests:  # set by the thread before it looks at `_begun` for the last time
             self._wake.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="durable_nb starts", daemon=True)
@@ -76,9 +79,9 @@ class Starts:
                     self._wake.wait()
                 self._wake.clear()
                 self._rests = False
-            time.sleep(_MOMENT)
+            time.sleep(MOMENT)
             begun = self._begun
             if begun is not None:
                 looked = time.monotonic()
-                if looked - begun[1] >= _MOMENT:
+                if looked - begun[1] >= MOMENT:
                     self.record_now()
