@@ -188,6 +188,7 @@ class Session:
 
     def close(self) -> None:
         """Let the store go."""
+        self._starts.record_now()  # of a cell that runs now: it began in this execution
         home, self.home, self.no_home = self.home, None, None
         self._past = None
         if home is not None:

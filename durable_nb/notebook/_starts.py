@@ -7,6 +7,7 @@ ends at once is recorded by its end, which tells when it began; so most cells wr
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from contextlib import suppress
 
 from durable_nb.exceptions import DurableExecutionsError
 from durable_nb.notebook._cell import Cell
+
+logger = logging.getLogger(__name__)
 
 MOMENT = 0.01
 """Seconds after which the start of a cell that still runs is recorded, within as much again. With none, each start is
@@ -84,4 +87,7 @@ class Starts:
             if begun is not None:
                 looked = time.monotonic()
                 if looked - begun[1] >= MOMENT:
-                    self.record_now()
+                    try:
+                        self.record_now()
+                    except Exception:  # the starts of later cells are recorded by this thread too
+                        logger.exception("the start of cell %r could not be recorded", begun[0].label)

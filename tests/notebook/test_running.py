@@ -248,3 +248,25 @@ def test_a_cell_around_a_durable_line_is_recorded_before_it(bench: Bench) -> Non
     names = [(stored.event.sub_type, stored.event.kind) for stored in events(bench)]
     assert names[0] == (CELL, EventKind.STARTED), "the parent of what is recorded inside is there before it"
     assert names[-1] == (CELL, EventKind.SUCCEEDED)
+
+
+def test_a_cell_that_changes_the_execution_is_seen_to_have_begun_in_the_first_one_and_later_cells_too(
+    bench: Bench,
+) -> None:
+    slow = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
+    with Kernel(bench, notebook="first.ipynb") as kernel:
+        kernel.run("%durable use second\nx = sum([1, 2])").expect_ok()
+        before = len(events(bench))
+        pending = kernel.execute(slow)
+        deadline = time.monotonic() + 60
+        while len(events(bench)) <= before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        found = events(bench)
+        bench.write("go", "")
+        assert pending.result().status == "ok"
+    began = [stored for stored in found if stored.event.kind is EventKind.STARTED]
+    assert [stored.event.details["source"].partition("\n")[0] for stored in began] == [
+        "%durable use second",
+        "import pathlib, time",
+    ]
+    assert began[0].execution_id != began[1].execution_id
