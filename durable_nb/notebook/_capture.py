@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from durable_nb.notebook import _pipes
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _SHOWN = frozenset({"stream", "display_data", "update_display_data", "execute_result", "clear_output"})
+_KEPT = _SHOWN | {"comm_open", "comm_msg"}
+_SEEN = _KEPT | {"error"}
 _DROPPED = "\n[durable_nb: output above the limit of {limit} bytes was not kept]\n"
 
 Message = dict[str, Any]
@@ -200,6 +203,8 @@ class Tee:
         self._muted = False
         self.cleared = False
         """Whether the cell that was recorded last took its outputs away itself."""
+        self.last_sent = 0.0
+        """When the last output was handed to the socket (of `time.perf_counter`)."""
         self._held: list[tuple[Any, Message, tuple[Any, ...], dict[str, Any]]] | None = None
         self.widgets = WidgetStates()
         _pipes.watch(sys.stdout, sys.stderr)
@@ -212,11 +217,13 @@ class Tee:
     def _send(self, stream: Any, msg_or_type: Any, *args: Any, **keywords: Any) -> Any:
         held = self._held_back(stream, msg_or_type, args, keywords)
         message = self._original(stream, msg_or_type, *args, **keywords) if held is None else held
-        if isinstance(message, dict) and not self._muted:
+        if isinstance(message, dict):
             kind = message.get("msg_type") or message.get("header", {}).get("msg_type")
-            if kind in _SHOWN or kind in ("comm_open", "comm_msg"):
-                with self._lock:
-                    self._keep(kind, message, keywords.get("buffers") or [])
+            if kind in _SEEN:
+                self.last_sent = time.perf_counter()
+                if kind in _KEPT and not self._muted:
+                    with self._lock:
+                        self._keep(kind, message, keywords.get("buffers") or [])
         return message
 
     def _held_back(self, stream: Any, msg_or_type: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -244,6 +251,7 @@ class Tee:
             held, self._held = self._held, None
         for stream, message, args, keywords in held:
             self._original(stream, message, *args, **keywords)
+        self.last_sent = time.perf_counter()
 
     def drop(self) -> None:
         """Forget what was held back, and what was recorded of it: the attempt is made again."""
@@ -360,6 +368,7 @@ class Tee:
                     self._outputs.add(kind, {"data": content["data"], "metadata": content["metadata"]})
         ident = kernel.topic(kind) if hasattr(kernel, "topic") else kind.encode()
         self._original(kernel.iopub_socket, kind, dict(content), parent=parent, ident=ident)
+        self.last_sent = time.perf_counter()
 
     def clear(self, parent: Any) -> None:
         """Take the shown outputs away, here and in the front end (a failed attempt's, before the next one)."""

@@ -70,6 +70,8 @@ class ShellHooks:
         self._do_execute = self.kernel.do_execute
         self._finish_metadata = self.kernel.finish_metadata
         self._getpass = self.kernel.getpass
+        self._pause: float = getattr(self.kernel, "_execute_sleep", 0.0)
+        """Seconds that ipykernel sleeps before each reply, for the outputs to be there before it."""
         self._looking = {name: getattr(self.kernel, name) for name in _LOOKING}
 
     def install(self) -> None:
@@ -94,6 +96,7 @@ class ShellHooks:
             self.kernel.__dict__.pop(name, None)
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
+        self._sleep(self._pause)
         self.session.waits = None
         self._badges.remove()
 
@@ -155,6 +158,7 @@ class ShellHooks:
         if silent or not _in_main_thread() or self._running is not None:
             self.session.note_outside()
             waiting.beside(code)
+            self._sleep(self._pause)
             return await self._do_execute(code, silent, *args, **keywords)
         if _expressions(args, keywords):  # evaluated after the cell, by IPython
             waiting.end()
@@ -166,6 +170,7 @@ class ShellHooks:
     def _end(self) -> None:
         cell, self._running, self._pending = self._running, None, None
         if cell is None:
+            self._sleep(self._pause)
             return
         view = cell.view if cell.view is not self._asking else None
         self.session.leave(cell)
@@ -178,6 +183,13 @@ class ShellHooks:
             self._tell(self._badges.ended, cell)
             if cell.managed or self.session.every_cell:
                 self._reports[message_id(cell.request.parent)] = report
+            self._sleep(self._pause - (time.perf_counter() - self.session.tee.last_sent))
+
+    def _sleep(self, seconds: float) -> None:
+        """Have ipykernel sleep for what is left of its pause: a step's outputs are sent before it is committed."""
+        rest = max(seconds, 0.0)
+        if rest != getattr(self.kernel, "_execute_sleep", rest):
+            self.kernel._execute_sleep = rest
 
     def _ended(self, cell: Cell) -> Report:
         """The report of a cell whose statements ran."""

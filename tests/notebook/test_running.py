@@ -270,3 +270,27 @@ def test_a_cell_that_changes_the_execution_is_seen_to_have_begun_in_the_first_on
         "import pathlib, time",
     ]
     assert began[0].execution_id != began[1].execution_id
+
+
+def test_the_pause_before_a_reply_begins_at_the_last_output(bench: Bench) -> None:
+    """ipykernel sleeps before each reply, so that outputs are at the front end first; a commit is no reason for more."""
+    quiet, shown, failing = "x = sum([1, 2])", "print(x)", "1 / 0"
+
+    def seconds(kernel: Kernel, source: str) -> float:
+        start = time.monotonic()
+        kernel.run(source)
+        return time.monotonic() - start
+
+    def set_pause(kernel: Kernel, to: float) -> None:
+        kernel.run(f"get_ipython()._durable_nb_hooks._pause = {to}", silent=True).expect_ok()
+
+    for life in ("executed", "replayed"):
+        with Kernel(bench) as kernel:
+            set_pause(kernel, 60.0)
+            assert seconds(kernel, quiet) < 60.0, f"nothing was sent, and yet the {life} cell waited for it"
+        with Kernel(bench) as kernel:
+            set_pause(kernel, 0.3)
+            kernel.run(quiet).expect_ok()
+            assert seconds(kernel, shown) >= 0.3, "it would tell of the end of a cell before what it shows"
+            assert seconds(kernel, failing) >= 0.3, "an error is an output"
+            assert seconds(kernel, "%durable off") >= 0.3, "what is no step pauses as ever"
