@@ -33,15 +33,29 @@ def parse(transformed: str) -> ast.Module | None:
         return None
 
 
-@lru_cache(maxsize=2048)
-def canonical(transformed: str, raw: str) -> str:
+_MANY = 2048
+_canonical: dict[tuple[str, str], str] = {}
+
+
+def canonical(transformed: str, raw: str, tree: ast.Module | None = None) -> str:
     """The cell without comments, blank lines and layout.
 
     Args:
         transformed: Python text, as IPython's input transformers give it.
         raw: the cell as it was typed; only asked whether it ends in a semicolon.
+        tree: of the transformed text, where somebody has parsed it already.
     """
-    tree = parse(transformed)
+    found = _canonical.get((transformed, raw))
+    if found is None:
+        if len(_canonical) >= _MANY:
+            _canonical.clear()
+        found = _canonical[transformed, raw] = _text_of(transformed, raw, tree)
+    return found
+
+
+def _text_of(transformed: str, raw: str, tree: ast.Module | None) -> str:
+    if tree is None:
+        tree = parse(transformed)
     if tree is None:
         return transformed
     text = _unparse(tree, magics="get_ipython" in transformed)

@@ -14,7 +14,7 @@ Signer = Callable[[bytes], bytes]
 
 Row = tuple[Any, ...]
 
-_JSON = json.JSONEncoder(ensure_ascii=False)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _error_text(error: ErrorInfo | None) -> str | None:

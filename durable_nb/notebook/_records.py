@@ -15,7 +15,7 @@ from typing import Any
 from durable_nb.abc import BlobStore, Journal, Lease
 from durable_nb.cells import Inputs, from_json
 from durable_nb.events import CELL, ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, StoredEvent
-from durable_nb.exceptions import UntrustedCheckpointError
+from durable_nb.exceptions import StoreError, UntrustedCheckpointError
 from durable_nb.notebook._execution import ANONYMOUS
 from durable_nb.snapshot import decode, encode
 
@@ -83,13 +83,41 @@ class Record:
         address = self.event.details.get("payload_blob")
         if payload is None and address:
             payload = self.blobs.get(str(address))
-        return decode(payload or b"")
+        return _whole(decode(payload or b""))
 
     def versions(self) -> Iterator[tuple[str, str]]:
         """Names that the run bound or changed, and the versions it left."""
         for group in self.manifest["names"]["groups"]:
             for name, version in group["versions"].items():
                 yield name, str(version[0])
+
+
+def _slim(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without what is empty in it. Most cells leave little: their row then fits into a page of the database
+    and needs none beside it.
+    """
+    found = {key: value for key, value in manifest.items() if value}
+    found["names"] = {key: value for key, value in manifest["names"].items() if value}
+    return found
+
+
+def _whole(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest that `_slim` was given."""
+    try:
+        names = {
+            "groups": [],
+            "definitions": {},
+            "sources": {},
+            "deleted": [],
+            "process": {},
+            "problems": [],
+            "blobs": [],
+            "nbytes": 0,
+            **manifest["names"],
+        }
+    except (KeyError, TypeError) as exc:
+        raise StoreError("this manifest is damaged: it tells of no names") from exc
+    return {"outputs": [], "models": {}, "results": {}, "same": {}, "has_result": False, **manifest, "names": names}
 
 
 class CellJournal:
@@ -154,7 +182,7 @@ class CellJournal:
 
     def pack(self, manifest: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
         """The manifest as a payload, or as the address of a blob when it is large."""
-        payload = encode(manifest)
+        payload = encode(_slim(manifest))
         if len(payload) <= INLINE_LIMIT:
             return payload, None
         return None, self.blobs.put(payload)

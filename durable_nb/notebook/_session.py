@@ -222,7 +222,9 @@ class Session:
         cell = Cell(request=request, tree=tree, position=len(self.done), managed=managed)
         if managed:
             self.open()
-        cell.canonical = canonical(request.transformed, request.body)
+        # The shell has parsed the text; transformers of trees, if there are any, have changed what came of it.
+        parsed = None if self.shell.ast_transformers else tree
+        cell.canonical = canonical(request.transformed, request.body, parsed)
         cell.identity = identity(cell.canonical, request.options.name)
         cell.ordinal = self.ordinals.next(cell.identity, request.cell_id)
         cell.operation = operation_id(cell.identity, cell.ordinal)
@@ -419,8 +421,8 @@ class Session:
             "identity": cell.identity,
             "ordinal": cell.ordinal,
             "position": cell.position,
-            "at_most_once": options.at_most_once,
-            "max_attempts": options.max_attempts,
+            **({"at_most_once": True} if options.at_most_once else {}),
+            **({"max_attempts": options.max_attempts} if options.max_attempts is not None else {}),
             **({"on": options.on} if options.on else {}),
             **({"cell_id": cell.request.cell_id} if cell.request.cell_id else {}),
         }
@@ -564,7 +566,7 @@ class Session:
         return [call for calls in self.shell.events.callbacks.values() for call in calls]
 
     def _user_runs(self) -> bool:
-        return left_by(frozenset(), self._is_user_file) is not None
+        return left_by(frozenset(), self.world.is_user_file) is not None
 
     def _is_user_file(self, filename: str) -> bool:
         return self.world.is_user_file(filename)
