@@ -12,9 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from durable_nb.amounts import duration, size
 from durable_nb.cli._execute import CellReport, Outcome
 from durable_nb.cli._exit import ExitCode
-from durable_nb.cli._format import duration, one_line, size
+from durable_nb.cli._format import one_line
 
 __all__ = ["Progress"]
 

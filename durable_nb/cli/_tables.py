@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from durable_nb.cli._format import duration, moment, one_line, size
+from durable_nb.amounts import duration, moment, size
+from durable_nb.cli._format import one_line
 from durable_nb.events import Status
 from durable_nb.history import ExecutionView, OperationView
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from durable_nb.amounts import size
 from durable_nb.cli._exit import Complaint, ExitCode
-from durable_nb.cli._format import as_json, printable, size
+from durable_nb.cli._format import as_json, printable
 from durable_nb.cli._places import place_of
 from durable_nb.encryption import KEYRING, is_encrypted
 from durable_nb.exceptions import StoreError

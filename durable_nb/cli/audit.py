@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from durable_nb.amounts import duration
 from durable_nb.cli._exit import Complaint, ExitCode
-from durable_nb.cli._format import as_json, duration
+from durable_nb.cli._format import as_json
 from durable_nb.cli._options import AsJson
 
 if TYPE_CHECKING:

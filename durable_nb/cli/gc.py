@@ -39,7 +39,8 @@ def gc(
     """
     from dataclasses import asdict
 
-    from durable_nb.cli._format import as_json, printable, size
+    from durable_nb.amounts import size
+    from durable_nb.cli._format import as_json, printable
     from durable_nb.cli._places import opened
     from durable_nb.maintenance import Budget, budget_of, collect, size_of, store_size
     from durable_nb.settings import Settings

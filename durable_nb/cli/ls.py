@@ -25,7 +25,8 @@ def ls(
     json_output: AsJson = False,
 ) -> int:
     """List the executions in a store: notebooks and durable functions."""
-    from durable_nb.cli._format import as_json, size
+    from durable_nb.amounts import size
+    from durable_nb.cli._format import as_json
     from durable_nb.cli._places import opened
     from durable_nb.cli._tables import console, execution_json, executions_table
     from durable_nb.history import History

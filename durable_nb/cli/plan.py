@@ -50,7 +50,8 @@ def plan(
 def _print(rows: list[Foreseen]) -> None:
     from rich.text import Text
 
-    from durable_nb.cli._format import duration, one_line
+    from durable_nb.amounts import duration
+    from durable_nb.cli._format import one_line
     from durable_nb.cli._tables import console
 
     screen = console()

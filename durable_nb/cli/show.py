@@ -61,7 +61,7 @@ def show(
 def _one(view: ExecutionView, op: OperationView) -> None:
     from rich.syntax import Syntax
 
-    from durable_nb.cli._format import duration, moment, size
+    from durable_nb.amounts import duration, moment, size
     from durable_nb.cli._tables import console, operations_table, state
 
     screen = console()

@@ -28,8 +28,9 @@ def verify(
     json_output: AsJson = False,
 ) -> int:
     """Check a store: every row's signature and the content of every blob. Exit status 1 when something is wrong."""
+    from durable_nb.amounts import size
     from durable_nb.cli._exit import ExitCode
-    from durable_nb.cli._format import as_json, printable, size
+    from durable_nb.cli._format import as_json, printable
     from durable_nb.cli._places import opened, place_of
     from durable_nb.maintenance import check
     from durable_nb.maintenance import repair as mend

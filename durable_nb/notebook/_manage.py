@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from durable_nb.amounts import duration, moment, size
 from durable_nb.exceptions import ValidationError
 from durable_nb.history import History, OperationView, first_line
 from durable_nb.notebook._cell import Cell
 from durable_nb.notebook._home import Home
 from durable_nb.notebook._once import DECISIONS
-from durable_nb.notebook._text import clock, duration, size, table
+from durable_nb.notebook._text import table
 
 if TYPE_CHECKING:
     from durable_nb.notebook._session import Session
@@ -70,7 +71,7 @@ class Manager:
                 raise ValidationError(f"nothing is recorded for {which!r}")
         rows = [
             (
-                clock(attempt.started_at),
+                moment(attempt.started_at),
                 attempt.status.value.lower(),
                 str(attempt.number),
                 duration(attempt.seconds),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from durable_nb.amounts import duration
 from durable_nb.foresight import Foreseen
-from durable_nb.notebook._text import duration, table
+from durable_nb.notebook._text import table
 
 _WORDS = {
     "replay": "replay",

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
+from durable_nb.amounts import duration, size
 from durable_nb.history import AttemptView, ExecutionView, OperationView
 
-__all__ = ["Board", "Row", "board_html", "board_of", "board_text", "lasting", "size", "totals"]
+__all__ = ["Board", "Row", "board_html", "board_of", "board_text", "totals"]
 
 _TONES = {
     "replayed": "#1976d2",
@@ -202,7 +203,7 @@ def _row_html(row: Row, span: tuple[float, float]) -> str:
         (_CELL + f" {indent}width: 50%;", _told(row)),
         (_CELL + " white-space: nowrap;", f'<span style="color: {tone};">&#9679;</span> {escape(row.state)}'),
         (_NUMBER, tries),
-        (_NUMBER, "" if row.seconds is None else escape(lasting(row.seconds))),
+        (_NUMBER, "" if row.seconds is None else escape(duration(row.seconds))),
         (_NUMBER, escape(size(row.nbytes)) if row.nbytes else ""),
         (_CELL + " width: 25%; min-width: 120px;", _bar(row, span, tone)),
     )
@@ -218,12 +219,12 @@ def _told(row: Row) -> str:
     if row.difference:
         lines.append(f'<pre style="margin: 2px 0;">{escape(chr(10).join(row.difference))}</pre>')
     for attempt in row.attempts if len(row.attempts) > 1 or row.state == "failed" else ():
-        took = f", {lasting(attempt.seconds)}" if attempt.seconds is not None else ""
+        took = f", {duration(attempt.seconds)}" if attempt.seconds is not None else ""
         error = f": {attempt.error}" if attempt.error is not None else ""
         told = f"attempt {attempt.number}: {attempt.status.value.lower()}{took}{error}"
         lines.append(f"<div>{escape(told)}</div>")
     if row.saved >= 0.001:
-        lines.append(f"<div>saved {escape(lasting(row.saved))}</div>")
+        lines.append(f"<div>saved {escape(duration(row.saved))}</div>")
     if not lines:
         return label
     return f"<details><summary>{label}</summary>{''.join(lines)}</details>"
@@ -300,7 +301,7 @@ def board_text(board: Board) -> str:
             row.prompt,
             row.state,
             str(len(row.attempts)) if len(row.attempts) > 1 else "",
-            "" if row.seconds is None else lasting(row.seconds),
+            "" if row.seconds is None else duration(row.seconds),
             size(row.nbytes) if row.nbytes else "",
             "  " * row.depth + row.label,
         )
@@ -321,30 +322,7 @@ def totals(board: Board) -> str:
     parts = [f"{len(tops)} {'step' if len(tops) == 1 else 'steps'}"]
     parts += [f"{count} {state}" for state, count in counts.items()]
     if board.saved >= 0.001:
-        parts.append(f"{lasting(board.saved)} saved")
+        parts.append(f"{duration(board.saved)} saved")
     if board.store_bytes:
         parts.append(f"{size(board.store_bytes)} of results")
     return ", ".join(parts)
-
-
-def lasting(seconds: float) -> str:
-    """`85 ms`, `12.3 s`, `3 min 12 s`, `2 h 05 min`."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
-
-
-def size(nbytes: int) -> str:
-    """`812 B`, `3.4 kB`, `1.2 GB`."""
-    amount = float(nbytes)
-    for unit in ("B", "kB", "MB"):
-        if amount < 999.5:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"

@@ -19,7 +19,7 @@ ROOT = Path(durable_nb.__path__[0])
 
 # Each row may import the rows above it and itself, never what stands beside it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "events", "running", "_ident"),
+    ("exceptions", "events", "running", "amounts", "_ident"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
     ("history", "runtime", "maintenance", "transfer", "foresight", "encryption"),
@@ -32,7 +32,7 @@ ROW_OF = {package: number for number, row in enumerate(ROWS) for package in row}
 ONLY: dict[str, set[str]] = {
     "history": {"abc", "events"},
     "foresight": {"exceptions"},
-    "widgets": {"history"},
+    "widgets": {"amounts", "history"},
     "distributed": {"abc", "exceptions", "runtime"},
 }
 BESIDE = {

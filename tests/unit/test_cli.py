@@ -11,9 +11,10 @@ from typing import Any
 import nbformat
 import pytest
 
+from durable_nb.amounts import duration, size
 from durable_nb.cli import main
 from durable_nb.cli._exit import Complaint
-from durable_nb.cli._format import duration, one_line, size
+from durable_nb.cli._format import one_line
 from durable_nb.cli._parameters import inject, join_pairs, parse, source_of
 from durable_nb.cli._save import read_notebook, write_notebook
 from durable_nb.events import CELL, Event, EventKind, OperationType

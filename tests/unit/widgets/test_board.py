@@ -5,9 +5,10 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
+from durable_nb.amounts import duration, size
 from durable_nb.events import CELL, ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, StoredEvent
 from durable_nb.history import ExecutionView, fold
-from durable_nb.widgets.board import Board, Row, board_html, board_of, board_text, lasting, size, totals
+from durable_nb.widgets.board import Board, Row, board_html, board_of, board_text, totals
 
 
 def stored(number: int, operation: str, kind: EventKind, at: float, **more: Any) -> StoredEvent:
@@ -172,5 +173,5 @@ def test_an_empty_board_says_so() -> None:
 
 
 def test_figures_are_written_as_people_read_them() -> None:
-    assert [lasting(s) for s in (0.0853, 12.34, 192, 7500)] == ["85 ms", "12.3 s", "3 min 12 s", "2 h 05 min"]
+    assert [duration(s) for s in (0.0853, 12.34, 192, 7500)] == ["85 ms", "12.3 s", "3 min 12 s", "2 h 05 min"]
     assert [size(n) for n in (812, 3400, 1_200_000_000)] == ["812 B", "3.4 kB", "1.2 GB"]
