@@ -46,18 +46,23 @@ def stored(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("blobs/??/*"))
 
 
-def live(workload: Workload, side: str, folder: Path) -> dict[str, Any]:
-    """Run the cells; seconds per cell, what was stored and the memory that it took."""
+def begin(workload: Workload, folder: Path, *, durable: bool) -> Any:
+    """A kernel in this folder, in which the workload's ground is made; its store is `store` in it."""
     os.chdir(folder)
-    store = folder / "store"
-    os.environ.update(JPY_SESSION_NAME=str(folder / "notebook.ipynb"), DURABLE_NB_STORE=str(store))
+    os.environ.update(JPY_SESSION_NAME=str(folder / "notebook.ipynb"), DURABLE_NB_STORE=str(folder / "store"))
     from tests.fidelity.inprocess import Shell
 
-    shell = Shell(durable=side != "plain")
+    shell = Shell(durable=durable)
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]  # in a kernel there are none: they would count as the notebook's local modules
     for source in ("sum(range(3))", *workload.setup):
         _checked(shell.run(source))
+    return shell
+
+
+def live(workload: Workload, side: str, folder: Path) -> dict[str, Any]:
+    """Run the cells; seconds per cell, what was stored and the memory that it took."""
+    shell, store = begin(workload, folder, durable=side != "plain"), folder / "store"
     held = stored(store)
     before = resident()
     forget_peak()

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.orders import COMPARED as ORDERED
+from tests.benchmarks.orders import ORDERS
 from tests.benchmarks.peers import COMPARED
 from tests.benchmarks.workloads import SCALE, WORKLOADS, Workload
 
@@ -149,6 +151,19 @@ class Runner:
             with self.place() as place:
                 for what, seconds in found.items():
                     seconds += self.process("startup", what, place, home=place / "home")["seconds"]
+        return found
+
+    def orders(self, rounds: int, *, note: Note) -> dict[str, dict[str, list[Figures]]]:
+        """Per workload and order of saving and replying, the seconds of each round's cells."""
+        found: dict[str, dict[str, list[Figures]]] = {name: {order: [] for order in ORDERS} for name in ORDERED}
+        for number in range(rounds):
+            note(f"saving before and after the reply, round {number + 1}")
+            for name, sides in found.items():
+                with self.place() as place:
+                    for order, figures in sides.items():
+                        folder = place / order
+                        folder.mkdir()
+                        figures.append(self.process("orders", name, order, folder, home=place / "home"))
         return found
 
     def place(self) -> Place:

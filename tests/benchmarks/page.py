@@ -38,6 +38,8 @@ class Run:
     """Share of the full size."""
     sides: dict[str, Sides] = field(default_factory=dict)
     wire: Sides | None = None
+    orders: dict[str, dict[str, list[Figures]]] = field(default_factory=dict)
+    """Per workload and order of saving and replying, the figures of each round."""
     startup: dict[str, list[float]] = field(default_factory=dict)
     sdk: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     """Per side, the figures of each round."""
@@ -55,6 +57,7 @@ class Run:
                 for name, sides in self.sides.items()
             },
             "real_kernels": self.wire.figures if self.wire else {},
+            "orders": self.orders,
             "startup": self.startup,
             "sdk": self.sdk,
             "stages_ms": self.stages,
@@ -71,6 +74,7 @@ class Run:
         self.sides = {name: self.sides[name] for name in WORKLOADS if name in self.sides}
         if self.wire is None and raw["real_kernels"]:
             self.wire = Sides(WORKLOADS["trivial"](self.size), raw["real_kernels"])
+        self.orders = self.orders or raw.get("orders", {})
         self.startup = self.startup or raw["startup"]
         self.sdk = self.sdk or {side: found for side, found in raw["sdk"].items() if isinstance(found, list)}
         self.stages = self.stages or raw["stages_ms"]
@@ -78,7 +82,10 @@ class Run:
 
 def page(run: Run) -> str:
     """The whole page."""
-    return "\n".join([*_head(run), *_targets(run), *_rows(run), *_sdk(run), *_stages(run), *_method()]) + "\n"
+    return (
+        "\n".join([*_head(run), *_targets(run), *_rows(run), *_orders(run), *_sdk(run), *_stages(run), *_method()])
+        + "\n"
+    )
 
 
 def table(run: Run) -> str:
@@ -201,6 +208,30 @@ def _beside(sides: Sides) -> Iterator[str]:
         yield ""
 
 
+def _orders(run: Run) -> Iterator[str]:
+    if not run.orders:
+        return
+    yield "## Saving before the reply, or after it"
+    yield ""
+    yield (
+        "A cell whose reply has come is on disk: the reply waits for the commit. The other order was made for this table "
+        "only (`tests/benchmarks/orders.py`). It would give one who reads an output the next prompt sooner, by what "
+        "saving takes; a *Run All* would take as long, since the next cell waits for the same thread, and a kernel "
+        "that dies in between would have told of a cell that it then forgets. Hashing and writing run on threads in either order."
+    )
+    yield ""
+    yield "| median cell | saved before: to the reply | whole | saved after: to the reply | whole |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, sides in run.orders.items():
+        cells = [
+            _time(_median(sides[order], lambda one, key=key: statistics.median(one[key])))
+            for order in ("before", "after")
+            for key in ("reply", "whole")
+        ]
+        yield f"| {WORKLOADS[name](run.size).title} | {' | '.join(cells)} |"
+    yield ""
+
+
 def _sdk(run: Run) -> Iterator[str]:
     if not run.sdk:
         return
@@ -253,6 +284,9 @@ def _method() -> Iterator[str]:
         "Stored is what lies in the store's blobs (small values live in the journal's rows) or all that a neighbour "
         "wrote; peak memory is what the cells added to the resident memory of their process. `joblib` and `marimo` "
         "cache what a function returns: they follow no names, no changes in place, no outputs and no files. "
+        "ipykernel sleeps half a millisecond before each reply, so that outputs, which go another way, are there before "
+        "it. A step's outputs are sent before it is saved, and the time since then counts: what saving takes is part of "
+        "that pause, and a cell that shows nothing has none. That is why a replayed cell can be quicker than plain. "
         "`dill` and Kishu keep whole sessions; as each of their cells may take seconds, only the first 50 trivial ones and "
         "five of other cells are measured."
     )

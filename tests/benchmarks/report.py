@@ -22,7 +22,7 @@ from tests.benchmarks.sdk_compare import SIDES, Figures, run_side
 from tests.benchmarks.workloads import SCALE, WORKLOADS
 
 OURS = ("disk", "ours")
-PARTS = (*WORKLOADS, "wire", "startup", "sdk", "stages")
+PARTS = (*WORKLOADS, "wire", "orders", "startup", "sdk", "stages")
 
 
 def machine() -> dict[str, str]:
@@ -97,6 +97,8 @@ def measured(options: argparse.Namespace) -> Run:
             _note(_short(run.sides[name]))
     if "wire" in options.only:
         run.wire = runner.wire(options.rounds or 3, note=_note)
+    if "orders" in options.only:
+        run.orders = runner.orders(options.rounds or 3, note=_note)
     if "startup" in options.only:
         run.startup = runner.startup(options.rounds or 5, note=_note)
     if "sdk" in options.only:

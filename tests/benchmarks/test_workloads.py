@@ -36,6 +36,15 @@ def test_every_side_runs_and_the_second_life_replays(run: Run) -> None:
         assert sides.figures["plain"][0]["statuses"] == ["None"]
 
 
+def test_saving_before_and_after_the_reply_is_measured(run: Run, tmp_path: Path) -> None:
+    run.orders = Runner(scale(), None, tmp_path).orders(1, note=lambda text: None)
+    for sides in run.orders.values():
+        before, after = sides["before"][0], sides["after"][0]
+        assert all(0 < reply <= whole for reply, whole in zip(before["reply"], before["whole"], strict=True))
+        assert sum(after["reply"]) < sum(after["whole"]), "what is saved after the reply takes time after it"
+    assert "## Saving before the reply, or after it" in page(run)
+
+
 def test_an_equal_copy_of_stored_data_stores_nothing(run: Run) -> None:
     assert run.sides["again"].figures["first"][0]["stored"] == 0
 
