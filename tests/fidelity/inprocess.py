@@ -136,6 +136,8 @@ class Shell:
         )
         self.kernel.answers = list(answers)
         self.shell = self.kernel.shell
+        # As the application does when its start-up files have run: what is there now is nobody's.
+        self.shell.user_ns_hidden.update(self.shell.user_ns)
         self.displays: dict[str, list[dict[str, Any]]] = {}
         self.session.receiver = self._take
         self._area: OutputArea | None = None
