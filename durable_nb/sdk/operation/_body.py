@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
-import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import CoroutineType
 from typing import Any
 
 from durable_nb.exceptions import StepTimeoutError
@@ -48,12 +48,14 @@ def prepare_body(
 
     def body() -> Any:
         value = call_inside_body(frame.state, frame.identifier.name, func, argument)
-        if not inspect.iscoroutine(value):
+        if not isinstance(value, CoroutineType):
             return value
         return call_inside_body(
             frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
         )
 
+    if not timeout and not _is_observed(frame):
+        return body
     return lambda: observed(frame, lambda: limited(body, timeout, _name(frame)), attempt=attempt)
 
 
@@ -65,9 +67,14 @@ def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: 
 def observed(frame: Frame, call: Callable[[], Any], *, attempt: int | None, replay_children: bool = False) -> Any:
     """Run a user function between the plugins' user-function hooks."""
     plugins = frame.state.plugins
-    if plugins is None or not plugins.has_plugins:
+    if plugins is None or not _is_observed(frame):
         return call()
     return plugins.around_user_function(frame, call, attempt=attempt, is_replay_children=replay_children)
+
+
+def _is_observed(frame: Frame) -> bool:
+    plugins = frame.state.plugins
+    return plugins is not None and plugins.has_plugins
 
 
 def _name(frame: Frame) -> str:
