@@ -7,10 +7,12 @@ events are kept or what a result means: a payload is bytes that name their own e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+
+from durable_nb._dataclass import dataclass
 
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
