@@ -52,7 +52,7 @@ NEXT: dict[tuple[Status | None, EventKind], Status] = {
 _FIRST = {kind: after for (before, kind), after in NEXT.items() if before is None}
 
 _FROM_OUTSIDE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE, OperationType.EXECUTION})
-_NO_DETAILS: Mapping[str, Any] = {}
+_new = object.__new__
 
 
 @dataclass(slots=True)
@@ -119,22 +119,22 @@ def _first(event: Event, *, trusted: bool) -> OperationState:
     if after is None:
         raise _refused(event, "nothing")
     details = event.details
-    return OperationState(
-        event.operation_id,
-        event.type,
-        event.sub_type,
-        event.name,
-        event.parent_id,
-        after,
-        event.attempt,
-        details.get("started", event.at) if details else event.at,
-        event.at if after in _TERMINAL else None,
-        event.payload,
-        event.error,
-        event.due,
-        details,
-        trusted,
-    )
+    state = _new(OperationState)  # a history makes thousands: without the call that passes on every field
+    state.operation_id = event.operation_id
+    state.operation_type = event.type
+    state.sub_type = event.sub_type
+    state.name = event.name
+    state.parent_id = event.parent_id
+    state.status = after
+    state.attempt = event.attempt
+    state.started_at = details.get("started", event.at) if details else event.at
+    state.ended_at = event.at if after in _TERMINAL else None
+    state.payload = event.payload
+    state.error = event.error
+    state.due = event.due
+    state.details = details
+    state.trusted = trusted
+    return state
 
 
 def _refused(event: Event, before: str) -> StoreError:

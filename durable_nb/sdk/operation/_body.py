@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -46,17 +47,19 @@ def prepare_body(
         sent = frame.calls.prepare(frame, func, argument, attempt, timeout, once=once)
         return lambda: observed(frame, sent, attempt=attempt)
 
-    def body() -> Any:
-        value = call_inside_body(frame.state, frame.identifier.name, func, argument)
-        if not isinstance(value, CoroutineType):
-            return value
-        return call_inside_body(
-            frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
-        )
-
+    body = partial(_run_here, frame, func, argument, timeout)
     if not timeout and not _is_observed(frame):
         return body
-    return lambda: observed(frame, lambda: limited(body, timeout, _name(frame)), attempt=attempt)
+    return partial(observed, frame, partial(limited, body, timeout, _name(frame)), attempt=attempt)
+
+
+def _run_here(frame: Frame, func: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
+    value = call_inside_body(frame.state, frame.identifier.name, func, argument)
+    if not isinstance(value, CoroutineType):
+        return value
+    return call_inside_body(
+        frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
+    )
 
 
 def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: int, config: StepConfig) -> Any:

@@ -201,7 +201,7 @@ class Frame:
         """A value's payload, and the value as a replay will give it."""
         if serdes is EXTENDED_TYPES_SERDES and type(value) in _EXACT:
             # JSON keeps these exactly and nothing can change them: the round trip is known without being made.
-            return Encoded(EXTENDED_TYPES_SERDES.serialize(value, _NO_CONTEXT).encode("utf-8")), value
+            return Encoded(serdes.serialize(value, _NO_CONTEXT).encode()), value
         context = self.serdes_context(attempt)
         encoded = encode(serdes, value, context)
         return encoded, decode(serdes, encoded, context)

@@ -34,7 +34,7 @@ from durable_nb.sdk.config import StepConfig, StepSemantics
 from durable_nb.sdk.operation._body import prepare_body
 from durable_nb.sdk.operation._frame import Frame, failure_of
 from durable_nb.sdk.serdes import SerDes
-from durable_nb.sdk.types import StepContext
+from durable_nb.sdk.types import StepContext, step_context
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class _Step:
         if attempt > 1:
             frame.tell_wait(over=True)
         started = state.clock.now()
-        given = StepContext(frame.logger.of_operation(state, frame.identifier, attempt), attempt)
+        given = step_context(frame.logger.of_operation(state, frame.identifier, attempt), attempt)
         try:
             body = prepare_body(frame, self.func, given, attempt, self.config, once=self.at_most_once)
         except CannotTravelError as error:
