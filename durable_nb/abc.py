@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.events import Event, ExecutionRecord, Status, StoredEvent
 from durable_nb.exceptions import LeaseHeldError, StoreError, ValidationError
 

@@ -7,10 +7,12 @@ events are kept or what a result means: a payload is bytes that name their own e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+
+from durable_nb._dataclass import dataclass
 
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
@@ -121,6 +123,67 @@ class StoredEvent:
     event: Event
     trusted: bool = True
     """False when the row was not signed with a key of this user or team: show it, never load values from it."""
+
+
+class _EventFields:
+    """An event that is being filled in: the slots of an `Event`, and not frozen."""
+
+    __slots__ = tuple(one.name for one in fields(Event))
+
+
+class _StoredFields:
+    """The same for a `StoredEvent`."""
+
+    __slots__ = tuple(one.name for one in fields(StoredEvent))
+
+
+def new_event(
+    operation_id: str,
+    kind: EventKind,
+    type: OperationType,  # noqa: A002 - the field's name
+    at: float,
+    sub_type: str | None,
+    name: str | None,
+    parent_id: str | None,
+    attempt: int,
+    payload: bytes | None,
+    error: ErrorInfo | None,
+    due: float | None,
+    details: Mapping[str, Any],
+) -> Event:
+    """An `Event` with all its fields, in their order: for whoever makes one for every step or every row.
+
+    The constructor of a frozen dataclass sets each field by a call of `object.__setattr__`; over a long history those
+    take longer than reading it. Here the fields are set while the object still belongs to a class that is not frozen.
+    """
+    made: Any = _EventFields()
+    made.operation_id = operation_id
+    made.kind = kind
+    made.type = type
+    made.at = at
+    made.sub_type = sub_type
+    made.name = name
+    made.parent_id = parent_id
+    made.attempt = attempt
+    made.payload = payload
+    made.error = error
+    made.due = due
+    made.details = details
+    made.__class__ = Event
+    event: Event = made
+    return event
+
+
+def new_stored(execution_id: str, sequence: int, event: Event, trusted: bool) -> StoredEvent:  # noqa: FBT001
+    """A `StoredEvent`, made like `new_event`."""
+    made: Any = _StoredFields()
+    made.execution_id = execution_id
+    made.sequence = sequence
+    made.event = event
+    made.trusted = trusted
+    made.__class__ = StoredEvent
+    stored: StoredEvent = made
+    return stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ journal: `superseded` tells them from what the last run used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.abc import Journal
 from durable_nb.events import CELL, ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, Status, StoredEvent
 

@@ -10,11 +10,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.abc import BlobStore, Claimed, Executor, Journal, Markers, Share
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.exceptions import ValidationError
 
 STORE_DIRECTORY = ".durable"

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from durable_nb._dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.exceptions import StoreError
 from durable_nb.journal._sqlite import SqliteJournal
 

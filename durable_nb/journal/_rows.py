@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import hmac
 import json
+import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from durable_nb.events import ErrorInfo, Event, EventKind, ExecutionRecord, OperationType, Status, StoredEvent
+from durable_nb.events import (
+    ErrorInfo,
+    Event,
+    EventKind,
+    ExecutionRecord,
+    OperationType,
+    Status,
+    StoredEvent,
+    new_event,
+    new_stored,
+)
 
 Signer = Callable[[bytes], bytes]
 """Bytes to their message authentication code, under a key of this user or team."""
@@ -15,6 +27,15 @@ Signer = Callable[[bytes], bytes]
 Row = tuple[Any, ...]
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_raw_decode = json.JSONDecoder().raw_decode
+_length = struct.Struct(">Q").pack
+_ABSENT = _length(0)
+
+_KINDS = {kind.value: kind for kind in EventKind}
+_TYPES = {kind.value: kind for kind in OperationType}
+# What `.value` says: it is a function of Python in some versions, and every row asks it twice.
+_KIND_TEXT = {kind: kind.value for kind in EventKind}
+_TYPE_TEXT = {kind: kind.value for kind in OperationType}
 
 
 def _error_text(error: ErrorInfo | None) -> str | None:
@@ -32,11 +53,36 @@ def _error(text: str | None) -> ErrorInfo | None:
 
 def _mac(signer: Signer, row: Sequence[Any]) -> bytes:
     """Every column takes part, lengths first, so that no byte can move from one column to the next."""
-    parts: list[bytes] = []
-    for value in row:
-        data = b"" if value is None else b"\1" + value if isinstance(value, bytes) else b"\2" + repr(value).encode()
-        parts += [len(data).to_bytes(8, "big"), data]
+    execution, sequence, operation, kind, type_, sub_type, name, parent, at, attempt, payload, error, due, details = row
+    parts = (
+        _repeated(execution) if type(execution) is str else _part(execution),
+        _part(sequence),
+        _part(operation),
+        _repeated(kind) if type(kind) is str else _part(kind),
+        _repeated(type_) if type(type_) is str else _part(type_),
+        _repeated(sub_type) if type(sub_type) is str else _part(sub_type),
+        _repeated(name) if type(name) is str else _part(name),
+        _repeated(parent) if type(parent) is str else _part(parent),
+        _part(at),
+        _repeated(attempt) if type(attempt) is int else _part(attempt),
+        _part(payload),
+        _part(error),
+        _part(due),
+        _part(details),
+    )
     return signer(b"".join(parts))
+
+
+def _part(value: Any) -> bytes:
+    """A column for the signature: its length, then the mark of its kind and its value."""
+    if value is None:
+        return _ABSENT
+    data = b"\1" + value if isinstance(value, bytes) else b"\2" + repr(value).encode()
+    return _length(len(data)) + data
+
+
+_repeated = lru_cache(maxsize=256)(_part)
+"""The same for text and whole numbers that many rows share. For no other type: 0.0 and -0.0 are equal, not the same."""
 
 
 def row_of(execution_id: str, sequence: int, event: Event, signer: Signer | None) -> Row:
@@ -45,8 +91,8 @@ def row_of(execution_id: str, sequence: int, event: Event, signer: Signer | None
         execution_id,
         sequence,
         event.operation_id,
-        event.kind.value,
-        event.type.value,
+        _KIND_TEXT[event.kind],
+        _TYPE_TEXT[event.type],
         event.sub_type,
         event.name,
         event.parent_id,
@@ -75,10 +121,7 @@ def event_of(row: Row, signers: Sequence[Signer]) -> StoredEvent:
 
     A row that is no event at all (damaged, or not written by us) comes back as an untrusted note: it changes no state.
     """
-    mac = row[14]
-    trusted = not signers or (
-        isinstance(mac, bytes) and any(hmac.compare_digest(mac, mac_of(row, signer)) for signer in signers)
-    )
+    trusted = not signers or _is_signed(row, signers)
     try:
         event = _event(row)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
@@ -90,32 +133,70 @@ def event_of(row: Row, signers: Sequence[Signer]) -> StoredEvent:
             details={"damaged": f"{type(exc).__name__}: {exc}"},
         )
         trusted = False
-    return StoredEvent(
-        execution_id=str(row[0]), sequence=row[1] if isinstance(row[1], int) else 0, trusted=trusted, event=event
-    )
+    return new_stored(str(row[0]), row[1] if isinstance(row[1], int) else 0, event, trusted)
+
+
+def _is_signed(row: Row, signers: Sequence[Signer]) -> bool:
+    mac = row[14]
+    if isinstance(mac, bytes):
+        for signer in signers:
+            if hmac.compare_digest(mac, mac_of(row, signer)):
+                return True
+    return False
 
 
 def _event(row: Row) -> Event:
+    _, sequence, operation, kind, type_, sub_type, name, parent, at, attempt, payload, error, due, details, _ = row
+    if not (
+        # The common case, without a loop.
+        type(sequence) is int
+        and type(operation) is str
+        and (sub_type is None or type(sub_type) is str)
+        and (name is None or type(name) is str)
+        and (parent is None or type(parent) is str)
+        and type(at) is float
+        and type(attempt) is int
+        and (payload is None or type(payload) is bytes)
+        and error is None
+        and due is None
+        and type(details) is str
+        and type(row[0]) is str
+        and type(kind) is str
+        and type(type_) is str
+    ):
+        _check_columns(row)
+    return new_event(
+        operation,
+        _KINDS.get(kind) or EventKind(kind),
+        _TYPES.get(type_) or OperationType(type_),
+        at,
+        sub_type,
+        name,
+        parent,
+        attempt,
+        payload,
+        _error(error),
+        due,
+        _details(details) if details else {},
+    )
+
+
+def _details(text: str) -> dict[str, Any]:
+    if text.startswith("{"):
+        found, end = _raw_decode(text)
+        if end == len(text):
+            details: dict[str, Any] = found
+            return details
+    details = json.loads(text)  # what has blanks around it, or is no object
+    if not isinstance(details, dict):
+        raise TypeError("details are no object")
+    return details
+
+
+def _check_columns(row: Row) -> None:
     for value, kinds in zip(row, _COLUMNS, strict=False):
         if not isinstance(value, kinds):
             raise TypeError(f"a column holds {type(value).__name__}")
-    details = json.loads(row[13]) if row[13] else {}
-    if not isinstance(details, dict):
-        raise TypeError("details are no object")
-    return Event(
-        operation_id=row[2],
-        kind=EventKind(row[3]),
-        type=OperationType(row[4]),
-        sub_type=row[5],
-        name=row[6],
-        parent_id=row[7],
-        at=row[8],
-        attempt=row[9],
-        payload=row[10],
-        error=_error(row[11]),
-        due=row[12],
-        details=details,
-    )
 
 
 _TEXT = (str, type(None))

@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Self
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells import StepOptions, resolve_error_types
 from durable_nb.exceptions import StepTimeoutError, ValidationError
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells import (
     Inputs,
     MagicCall,

@@ -19,11 +19,11 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.abc import Journal, Lease
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import LeaseHeldError, LeaseLostError, StoreError

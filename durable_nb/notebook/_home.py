@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.events import ExecutionRecord
 from durable_nb.exceptions import DurableExecutionsError, StoreError
 from durable_nb.notebook._execution import ANONYMOUS, Notebook, Ownership, locate, marker_name, project_of, resolve

@@ -16,7 +16,6 @@ from durable_nb.notebook._cell import Cell, Request, message_id
 from durable_nb.notebook._errors import StepInterruptedError
 from durable_nb.notebook._plan import Plan
 from durable_nb.notebook._replay import CannotReplayError, replay
-from durable_nb.notebook._steps_view import show_final
 
 if TYPE_CHECKING:
     from durable_nb.notebook._commit import Committer
@@ -64,6 +63,8 @@ class LineStep:
         return value
 
     def _fresh(self, cell: Cell, plan: Plan, backoff: Any) -> Any:
+        from durable_nb.notebook._steps_view import show_final
+
         session = self._session
         show_final(session, cell)  # as a replay does
         session.analyse(cell)

@@ -10,7 +10,6 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from durable_nb.exceptions import DurableExecutionsError, ValidationError
-from durable_nb.notebook._manage import Manager
 from durable_nb.notebook._shell import ShellHooks
 
 HELP = """\
@@ -37,7 +36,6 @@ class DurableMagics(Magics):
     def __init__(self, shell: Any, hooks: ShellHooks) -> None:
         super().__init__(shell)
         self._hooks = hooks
-        self._manager = Manager(hooks.session)
 
     @line_cell_magic
     def durable_step(self, line: str, cell: str | None = None) -> Any:
@@ -59,12 +57,15 @@ class DurableMagics(Magics):
     @line_magic
     def durable(self, line: str) -> None:
         """Manage durable steps; `%durable help` lists what it does."""
+        # Here: most notebooks never ask, and loading the extension should not wait for it.
+        from durable_nb.notebook._manage import Manager
+
         words = shlex.split(line) or ["status"]
         verb, arguments = words[0].lstrip("-"), words[1:]
         if verb == "help":
             print(HELP)
             return
-        action: Callable[[list[str]], None] | None = getattr(self._manager, f"do_{verb}", None)
+        action: Callable[[list[str]], None] | None = getattr(Manager(self._hooks.session), f"do_{verb}", None)
         if action is None:
             raise UsageError(f"%durable: there is no {verb!r}; %durable help lists what there is")
         try:

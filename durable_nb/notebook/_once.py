@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from durable_nb._dataclass import dataclass
 from durable_nb.abc import Lease, Markers
 from durable_nb.cells import Difference
 from durable_nb.events import EventKind, StoredEvent

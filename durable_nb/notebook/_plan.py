@@ -9,9 +9,9 @@ have come to it. Hence a cell that is replayed is never analysed, and the values
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells import (
     Difference,
     Input,

@@ -14,9 +14,9 @@ ENCODING = "encoding"
 """The key of `Event.details` that names a payload which is no text."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoded:
-    """A value on its way into the journal."""
+    """A value on its way into the journal. Not frozen, since every step makes one."""
 
     payload: bytes
     refs: tuple[str, ...] = ()

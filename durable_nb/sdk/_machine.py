@@ -29,6 +29,11 @@ _ENDS = {
     EventKind.STOPPED: Status.STOPPED,
 }
 
+# Asking an enum's class for a member calls a function in Python 3.11: what every event asks is kept by name.
+_STARTED, _SUCCEEDED = EventKind.STARTED, EventKind.SUCCEEDED
+_NOTE, _HEARTBEAT = EventKind.NOTE, EventKind.HEARTBEAT
+_TERMINAL = frozenset(_ENDS.values())
+
 _OPEN = (Status.STARTED, Status.PENDING, Status.READY)
 
 NEXT: dict[tuple[Status | None, EventKind], Status] = {
@@ -44,8 +49,10 @@ NEXT: dict[tuple[Status | None, EventKind], Status] = {
     **{(status, kind): end for status in (None, *_OPEN) for kind, end in _ENDS.items()},
 }
 
+_FIRST = {kind: after for (before, kind), after in NEXT.items() if before is None}
+
 _FROM_OUTSIDE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE, OperationType.EXECUTION})
-_NO_DETAILS: Mapping[str, Any] = {}
+_new = object.__new__
 
 
 @dataclass(slots=True)
@@ -78,42 +85,57 @@ def _is_late(state: OperationState, event: Event) -> bool:
 def advance(state: OperationState | None, event: Event, *, trusted: bool = True) -> OperationState:
     """The state after an event. `state` is changed in place where there is one."""
     kind = event.kind
-    if kind is EventKind.NOTE and state is not None:
-        return state
-    status = None if state is None else state.status
-    if state is not None and state.status.is_terminal and state.operation_type in _FROM_OUTSIDE:
-        return state
-    if state is not None and kind is EventKind.STARTED and _is_late(state, event):
-        return state
-    after = NEXT.get((status, kind))
-    if after is None:
-        before = "nothing" if status is None else status.value
-        raise StoreError(f"operation {event.operation_id}: {kind.value} cannot follow {before}")
-    details = event.details
     if state is None:
-        state = OperationState(
-            event.operation_id,
-            event.type,
-            event.sub_type,
-            event.name,
-            event.parent_id,
-            after,
-            event.attempt,
-            details.get("started", event.at) if details else event.at,
-        )
-        state.details = details
-    else:
-        state.status = after
-        if kind is not EventKind.HEARTBEAT:
-            state.attempt = event.attempt
-        if details:
-            state.details = {**state.details, **details} if event.type in _FROM_OUTSIDE else details
-    if event.payload is not None or after.is_terminal:
+        return _first(event, trusted=trusted)
+    if kind is _NOTE:
+        return state
+    if state.operation_type in _FROM_OUTSIDE and state.status in _TERMINAL:
+        return state
+    if kind is _STARTED and _is_late(state, event):
+        return state
+    after = NEXT.get((state.status, kind))
+    if after is None:
+        raise _refused(event, state.status.value)
+    details = event.details
+    state.status = after
+    if kind is not _HEARTBEAT:
+        state.attempt = event.attempt
+    if details:
+        state.details = {**state.details, **details} if event.type in _FROM_OUTSIDE else details
+    if event.payload is not None or after in _TERMINAL:
         state.payload = event.payload
-    if event.error is not None or kind is EventKind.SUCCEEDED:
+    if event.error is not None or kind is _SUCCEEDED:
         state.error = event.error
     state.due = event.due
     state.trusted = state.trusted and trusted
-    if after.is_terminal:
+    if after in _TERMINAL:
         state.ended_at = event.at
     return state
+
+
+def _first(event: Event, *, trusted: bool) -> OperationState:
+    """The state after the first event of an operation: for most steps their only one."""
+    after = _FIRST.get(event.kind)
+    if after is None:
+        raise _refused(event, "nothing")
+    details = event.details
+    state = _new(OperationState)  # a history makes thousands: without the call that passes on every field
+    state.operation_id = event.operation_id
+    state.operation_type = event.type
+    state.sub_type = event.sub_type
+    state.name = event.name
+    state.parent_id = event.parent_id
+    state.status = after
+    state.attempt = event.attempt
+    state.started_at = details.get("started", event.at) if details else event.at
+    state.ended_at = event.at if after in _TERMINAL else None
+    state.payload = event.payload
+    state.error = event.error
+    state.due = event.due
+    state.details = details
+    state.trusted = trusted
+    return state
+
+
+def _refused(event: Event, before: str) -> StoreError:
+    return StoreError(f"operation {event.operation_id}: {event.kind.value} cannot follow {before}")

@@ -28,7 +28,7 @@ from durable_nb.sdk.config import (
     WaitForCallbackConfig,
     as_duration,
 )
-from durable_nb.sdk.identifier import OperationIdentifier, OperationIdNamespace
+from durable_nb.sdk.identifier import OperationIdNamespace, identified
 from durable_nb.sdk.lambda_service import OperationSubType
 from durable_nb.sdk.logger import Logger, LogInfo
 from durable_nb.sdk.operation import callback as callbacks
@@ -60,6 +60,9 @@ P = ParamSpec("P")
 
 Wait: TypeAlias = Duration | dt.timedelta | float
 
+
+_STEP, _STEP_TYPE = OperationSubType.STEP, OperationType.STEP
+_REPLAY, _NEW = ReplayStatus.REPLAY, ReplayStatus.NEW
 
 _reserved: ContextVar[tuple[DurableContext, str] | None] = ContextVar("durable_nb_reserved", default=None)
 
@@ -158,7 +161,7 @@ class DurableContext:
 
     def is_replaying(self) -> bool:
         """Whether this context still walks over its history."""
-        return self._replay_status is ReplayStatus.REPLAY
+        return self._replay_status is _REPLAY
 
     # --- numbering -------------------------------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ class DurableContext:
     def _operation(self, what: str, kind: OperationType, sub_type: str, name: str | None) -> _Asked:
         """The frame of the next operation, as a context manager that keeps the replay status right around it."""
         refuse_in_body(self.state, what)
-        identifier = OperationIdentifier(self._create_step_id(), sub_type, self._parent_id, name, operation_type=kind)
+        identifier = identified(self._create_step_id(), sub_type, self._parent_id, name, kind)
         return _Asked(self, Frame(self.state, identifier, self._scope, self.logger, self._calls))
 
     # --- operations ------------------------------------------------------------------------------------------------
@@ -229,9 +232,9 @@ class DurableContext:
         Raises:
             StepError: it failed for the last time. The error is also an instance of the type that `func` raised.
         """
-        sub_type = (config.sub_type if config else None) or OperationSubType.STEP
+        sub_type = (config.sub_type if config else None) or _STEP
         step_name = self._resolve_step_name(name, func)
-        with self._operation("step", OperationType.STEP, sub_type, step_name) as frame:
+        with self._operation("step", _STEP_TYPE, sub_type, step_name) as frame:
             return step(frame, func, config)
 
     def wait(self, duration: Wait, name: str | None = None) -> None:
@@ -343,7 +346,7 @@ class _Asked:
     def __init__(self, context: DurableContext, frame: Frame) -> None:
         self._context = context
         self._frame = frame
-        self._replayed = context.is_replaying()
+        self._replayed = context._replay_status is _REPLAY
         self._done = False
 
     def __enter__(self) -> Frame:
@@ -351,8 +354,8 @@ class _Asked:
             who = self._frame.identifier
             recorded = self._context.state.operations.get(who.operation_id)
             self._done = recorded is not None and recorded.status.is_terminal
-            if recorded is None or (who.operation_type is OperationType.STEP and not self._done):
-                self._context._replay_status = ReplayStatus.NEW
+            if recorded is None or (who.operation_type is _STEP_TYPE and not self._done):
+                self._context._replay_status = _NEW
         return self._frame
 
     def __exit__(self, *_: object) -> None:
@@ -360,7 +363,7 @@ class _Asked:
             return
         context = self._context
         if not self._done or context.state.operations.get(context._peek_next_operation_id()) is None:
-            context._replay_status = ReplayStatus.NEW
+            context._replay_status = _NEW
 
 
 def _synchronous(func: Any) -> Any:

@@ -7,9 +7,9 @@ asked for: names, functions and arguments take no part. So renaming is harmless,
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import Any, Protocol
 
 from durable_nb.events import OperationType
 from durable_nb.exceptions import NonDeterministicExecutionError
@@ -37,10 +37,10 @@ class OperationIdNamespace:
     def create_id_for_step(self, step: int) -> str:
         """The id of the operation with this number."""
         text = f"{self.prefix}-{step}" if self.prefix else str(step)
-        return hashlib.blake2b(text.encode()).hexdigest()[:64]
+        return blake2b(text.encode()).hexdigest()[:64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OperationIdentifier:
     """An operation as the code asks for it."""
 
@@ -59,10 +59,15 @@ class OperationIdentifier:
         """Raise `NonDeterministicExecutionError` when the history has another operation at this place."""
         if checkpoint is None:
             return
+        if (
+            self.operation_type == checkpoint.operation_type
+            and self.sub_type == checkpoint.sub_type
+            and self.name == checkpoint.name
+            and self.parent_id == checkpoint.parent_id
+        ):
+            return
         asked = (self.operation_type, self.sub_type, self.name, self.parent_id)
         recorded = (checkpoint.operation_type, checkpoint.sub_type, checkpoint.name, checkpoint.parent_id)
-        if asked == recorded:
-            return
         labels = ("type", "sub-type", "name", "parent")
         differences = "; ".join(
             f"{label}: recorded {_show(was)}, asked for {_show(now)}"
@@ -77,6 +82,27 @@ class OperationIdentifier:
         )
 
 
+class _IdentifierFields:
+    """An identifier that is being filled in (see `durable_nb.events.new_event`)."""
+
+    __slots__ = tuple(one.name for one in fields(OperationIdentifier))
+
+
+def identified(
+    operation_id: str, sub_type: str | None, parent_id: str | None, name: str | None, operation_type: OperationType
+) -> OperationIdentifier:
+    """An `OperationIdentifier`, for whoever makes one for every operation."""
+    made: Any = _IdentifierFields()
+    made.operation_id = operation_id
+    made.sub_type = sub_type
+    made.parent_id = parent_id
+    made.name = name
+    made.operation_type = operation_type
+    made.__class__ = OperationIdentifier
+    identifier: OperationIdentifier = made
+    return identifier
+
+
 def _show(value: object) -> str:
     return "nothing" if value is None else repr(str(value))
 
@@ -89,4 +115,5 @@ __all__ = [
     "OperationIdNamespace",
     "OperationIdentifier",
     "RecordedIdentity",
+    "identified",
 ]

@@ -78,6 +78,10 @@ class Logger(LoggerInterface):
         """The same logger for another place."""
         return _PlacedLogger(self._logger, info, self._is_replaying)
 
+    def of_operation(self, state: ExecutionState, operation: OperationIdentifier, attempt: int | None) -> Logger:
+        """The same logger for an attempt of an operation."""
+        return _OperationLogger(self._logger, state, operation, attempt, self._is_replaying)
+
     def with_is_replaying(self, is_replaying: Callable[[], bool]) -> Logger:
         """The same logger, silent when another context replays."""
         return Logger(self._logger, self._default_extra, is_replaying)
@@ -123,6 +127,26 @@ class _PlacedLogger(Logger):
     @property
     def _default_extra(self) -> Mapping[str, object]:  # type: ignore[override]
         return self._info.extra()
+
+
+class _OperationLogger(Logger):
+    """The same, and its place too: for every step one is made."""
+
+    def __init__(
+        self,
+        logger: LoggerInterface,
+        state: ExecutionState,
+        operation: OperationIdentifier,
+        attempt: int | None,
+        is_replaying: Callable[[], bool],
+    ) -> None:
+        self._logger = logger
+        self._place = (state, operation, attempt)
+        self._is_replaying = is_replaying
+
+    @property
+    def _default_extra(self) -> Mapping[str, object]:  # type: ignore[override]
+        return LogInfo.from_operation_identifier(*self._place).extra()
 
 
 __all__ = ["LogInfo", "Logger"]

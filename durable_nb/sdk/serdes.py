@@ -372,7 +372,7 @@ class ExtendedTypeSerDes(SerDes[Any]):
 
     def serialize(self, value: Any, context: SerDesContext | None = None) -> str:  # noqa: ARG002
         if type(value) is int:  # the commonest results, without starting an encoder
-            return int.__repr__(value)
+            return repr(value)
         if SerDes.is_primitive(value):
             return _compact(value)
         try:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from durable_nb.sdk.plugin import PluginExecutor
 
 
+# Kept by name: asking an enum's class for a member calls a function in Python 3.11, and every event asks.
+_EXECUTION, _STARTED, _NOTE = OperationType.EXECUTION, EventKind.STARTED, EventKind.NOTE
+
 DEFERRED = "deferred"
 """The key of `Event.details` of a start that may land behind the end of its own operation."""
 
@@ -84,6 +87,9 @@ class Scope:
     @property
     def closed(self) -> bool:
         """Whether this or a scope around it is closed."""
+        return self._is_closed()
+
+    def _is_closed(self) -> bool:
         scope: Scope | None = self
         while scope is not None:
             if scope._closed:
@@ -93,7 +99,7 @@ class Scope:
 
     def check(self, operation_id: str) -> None:
         """Raise `OrphanedChildException` when the operation around has finished without this code."""
-        if self.closed:
+        if self._is_closed():
             raise OrphanedChildException("the operation around this one has finished already", operation_id)
 
 
@@ -274,8 +280,13 @@ class ExecutionState:
 
     def load(self, events: Iterable[StoredEvent]) -> None:
         """Apply a history."""
+        operations, apply = self.operations, self._apply
         for stored in events:
-            self._apply(_vouched(stored), trusted=stored.trusted)
+            event = stored.event
+            if not stored.trusted or event.type is _EXECUTION or event.kind is _NOTE:
+                apply(_vouched(stored))
+            else:
+                operations[event.operation_id] = advance(operations.get(event.operation_id), event)
 
     def get(self, operation_id: str) -> OperationState | None:
         """What the history says of an operation."""
@@ -292,8 +303,6 @@ class ExecutionState:
         return bool(news.events or news.states)
 
     def _take(self, news: News) -> None:
-        if news is NO_NEWS:
-            return
         with self._lock:
             for stored in news.events:
                 self._apply(_vouched(stored), trusted=stored.trusted)
@@ -303,14 +312,14 @@ class ExecutionState:
                     self.operations[key] = state
 
     def _apply(self, event: Event, *, trusted: bool = True) -> None:
-        if event.type is OperationType.EXECUTION:
-            if event.kind is EventKind.STARTED:
+        if event.type is _EXECUTION:
+            if event.kind is _STARTED:
                 self.input_payload = None if event.payload is None else event.payload.decode("utf-8")
-            elif event.kind is not EventKind.NOTE:
+            elif event.kind is not _NOTE:
                 self.cancelled = event
             return
         current = self.operations.get(event.operation_id)
-        if current is None and event.kind is EventKind.NOTE:
+        if current is None and event.kind is _NOTE:
             return
         self.operations[event.operation_id] = advance(current, event, trusted=trusted)
 
@@ -323,7 +332,7 @@ class ExecutionState:
         with self._lock:
             self._check_open(event, scope)
             batch, self._deferred = self._deferred, []
-        if batch and event.kind is not EventKind.STARTED and self.recorder.elides_starts:
+        if batch and event.kind is not _STARTED and self.recorder.elides_starts:
             batch, event = _without_start(batch, event)
         batch.append(event)
         self._write(batch, refs, durable=durable)
@@ -385,15 +394,14 @@ class ExecutionState:
         if not applied:
             event = batch[-1]
             with self._lock:
-                if not self._is_told(event, news):
+                if self.recorder.completes_waits or not self._is_told(event, news):
                     self._apply(event)
             self._tell(event)
-        self._take(news)
+        if news is not NO_NEWS:
+            self._take(news)
 
     def _is_told(self, event: Event, news: News) -> bool:
         """Whether a service has said what came of the event, in this answer or in one that another thread got."""
-        if self.recorder.completes_waits:
-            return False
         current = self.operations.get(event.operation_id)
         ended = current is not None and current.status.is_terminal and event.kind is not EventKind.STARTED
         return event.operation_id in news.states or ended

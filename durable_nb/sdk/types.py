@@ -53,6 +53,15 @@ class StepContext(OperationContext):
     """1 on the first try."""
 
 
+def step_context(logger: LoggerInterface, attempt: int) -> StepContext:
+    """A `StepContext`, without the calls that a frozen class needs for each field: every step makes one."""
+    made = object.__new__(StepContext)
+    facts = made.__dict__
+    facts["logger"] = logger
+    facts["attempt"] = attempt
+    return made
+
+
 @dataclass(frozen=True)
 class WaitForConditionCheckContext(OperationContext):
     """The second argument of a check function."""
@@ -166,4 +175,5 @@ __all__ = [
     "SummaryGenerator",
     "WaitForCallbackContext",
     "WaitForConditionCheckContext",
+    "step_context",
 ]

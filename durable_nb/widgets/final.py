@@ -8,8 +8,9 @@ remove what is not plain.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from html import escape
+
+from durable_nb._dataclass import dataclass
 
 __all__ = ["Bundle", "StepFacts", "lasting", "step_bundle"]
 

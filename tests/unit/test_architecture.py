@@ -19,7 +19,7 @@ ROOT = Path(durable_nb.__path__[0])
 
 # Each row may import the rows above it and itself, never what stands beside it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "events", "running", "amounts", "_ident"),
+    ("exceptions", "events", "running", "amounts", "_ident", "_dataclass"),
     ("abc", "settings", "codecs"),
     ("sdk", "journal", "snapshot", "cells"),
     ("history", "runtime", "maintenance", "transfer", "foresight", "encryption"),
@@ -30,14 +30,15 @@ ROW_OF = {package: number for number, row in enumerate(ROWS) for package in row}
 
 # Said aloud in the design: these may use less than their row, or a neighbour.
 ONLY: dict[str, set[str]] = {
-    "history": {"abc", "events"},
+    "history": {"_dataclass", "abc", "events"},
     "foresight": {"exceptions"},
-    "widgets": {"amounts", "history"},
+    "widgets": {"_dataclass", "amounts", "history"},
     "distributed": {"abc", "exceptions", "runtime"},
 }
 BESIDE = {
     ("exceptions", "events"),
     ("events", "exceptions"),
+    ("events", "_dataclass"),
     ("abc", "settings"),
     ("maintenance", "runtime"),
     ("maintenance", "encryption"),

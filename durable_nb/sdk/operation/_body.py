@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
-import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from durable_nb.exceptions import StepTimeoutError
@@ -46,15 +47,19 @@ def prepare_body(
         sent = frame.calls.prepare(frame, func, argument, attempt, timeout, once=once)
         return lambda: observed(frame, sent, attempt=attempt)
 
-    def body() -> Any:
-        value = call_inside_body(frame.state, frame.identifier.name, func, argument)
-        if not inspect.iscoroutine(value):
-            return value
-        return call_inside_body(
-            frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
-        )
+    body = partial(_run_here, frame, func, argument, timeout)
+    if not timeout and not _is_observed(frame):
+        return body
+    return partial(observed, frame, partial(limited, body, timeout, _name(frame)), attempt=attempt)
 
-    return lambda: observed(frame, lambda: limited(body, timeout, _name(frame)), attempt=attempt)
+
+def _run_here(frame: Frame, func: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
+    value = call_inside_body(frame.state, frame.identifier.name, func, argument)
+    if not isinstance(value, CoroutineType):
+        return value
+    return call_inside_body(
+        frame.state, frame.identifier.name, lambda given: run_coroutine(given, timeout, _name(frame)), value
+    )
 
 
 def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: int, config: StepConfig) -> Any:
@@ -65,9 +70,14 @@ def call_body(frame: Frame, func: Callable[[Any], Any], argument: Any, attempt: 
 def observed(frame: Frame, call: Callable[[], Any], *, attempt: int | None, replay_children: bool = False) -> Any:
     """Run a user function between the plugins' user-function hooks."""
     plugins = frame.state.plugins
-    if plugins is None or not plugins.has_plugins:
+    if plugins is None or not _is_observed(frame):
         return call()
     return plugins.around_user_function(frame, call, attempt=attempt, is_replay_children=replay_children)
+
+
+def _is_observed(frame: Frame) -> bool:
+    plugins = frame.state.plugins
+    return plugins is not None and plugins.has_plugins
 
 
 def _name(frame: Frame) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from durable_nb.events import ErrorInfo, Event, EventKind, OperationType
+from durable_nb.events import ErrorInfo, Event, EventKind, OperationType, new_event
 from durable_nb.exceptions import DurableOperationError, NestedOperationError
 from durable_nb.sdk._codec import ENCODING, Encoded, context_of, decode, decode_recorded, encode
 from durable_nb.sdk._errors import Failure, build
@@ -42,13 +43,14 @@ def refuse_in_body(state: ExecutionState, operation: str) -> None:
         raise NestedOperationError(operation, around[1])
 
 
+_SUCCEEDED = EventKind.SUCCEEDED
 _EXACT = frozenset({type(None), bool, int, str})
 _NO_CONTEXT = SerDesContext()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Frame:
-    """An operation of a running execution."""
+    """An operation of a running execution. Nothing changes it; it is not frozen, since every step makes one."""
 
     state: ExecutionState
     identifier: OperationIdentifier
@@ -61,11 +63,12 @@ class Frame:
 
     def recorded(self) -> OperationState | None:
         """What the history has at this place; raises when it is another operation."""
-        if self.state.on_lookup is not None:
-            self.state.on_lookup(self.identifier.operation_id)
-        found = self.state.operations.get(self.identifier.operation_id)
+        state, who = self.state, self.identifier
+        if state.on_lookup is not None:
+            state.on_lookup(who.operation_id)
+        found = state.operations.get(who.operation_id)
         if found is not None:
-            self.identifier.validate_checkpoint(found)
+            who.validate_checkpoint(found)
         return found
 
     # --- events ----------------------------------------------------------------------------------------------------
@@ -82,19 +85,19 @@ class Frame:
     ) -> Event:
         """An event of this operation, now."""
         who = self.identifier
-        return Event(
-            operation_id=who.operation_id,
-            kind=kind,
-            type=who.operation_type,
-            at=self.state.clock.now(),
-            sub_type=None if who.sub_type is None else str(who.sub_type),
-            name=who.name,
-            parent_id=who.parent_id,
-            attempt=attempt,
-            payload=payload,
-            error=error,
-            due=due,
-            details=details or {},
+        return new_event(
+            who.operation_id,
+            kind,
+            who.operation_type,
+            self.state.clock.now(),
+            None if who.sub_type is None else str(who.sub_type),
+            who.name,
+            who.parent_id,
+            attempt,
+            payload,
+            error,
+            due,
+            details or {},
         )
 
     def record(self, event: Event, *, refs: tuple[str, ...] = (), durable: bool = True) -> None:
@@ -105,13 +108,13 @@ class Frame:
         self, encoded: Encoded, *, attempt: int = 1, started: float | None = None, details: dict[str, Any] | None = None
     ) -> None:
         """Record a result."""
-        facts = dict(details or {})
+        facts: dict[str, Any] = {} if details is None else dict(details)
         if started is not None:
             facts["started"] = started
         if encoded.encoding is not None:
             facts[ENCODING] = encoded.encoding
-        event = self.event(EventKind.SUCCEEDED, attempt=attempt, payload=encoded.payload, details=facts)
-        self.record(event, refs=encoded.refs)
+        event = self.event(_SUCCEEDED, attempt=attempt, payload=encoded.payload, details=facts)
+        self.state.record(event, self.scope, refs=encoded.refs)
 
     def fail(
         self,
@@ -190,21 +193,43 @@ class Frame:
 
     def serdes(self, chosen: SerDes[Any] | None) -> SerDes[Any]:
         """The chosen serdes, else the execution's."""
-        serdes = self.state.modes.serdes if chosen is None else chosen
-        return AsText(serdes) if self.state.modes.text_only and isinstance(serdes, BytesSerDes) else serdes
+        modes = self.state.modes
+        serdes = modes.serdes if chosen is None else chosen
+        return AsText(serdes) if modes.text_only and isinstance(serdes, BytesSerDes) else serdes
 
     def encode(self, serdes: SerDes[Any], value: Any, attempt: int = 1) -> tuple[Encoded, Any]:
         """A value's payload, and the value as a replay will give it."""
         if serdes is EXTENDED_TYPES_SERDES and type(value) in _EXACT:
             # JSON keeps these exactly and nothing can change them: the round trip is known without being made.
-            return Encoded(EXTENDED_TYPES_SERDES.serialize(value, _NO_CONTEXT).encode("utf-8")), value
+            return Encoded(serdes.serialize(value, _NO_CONTEXT).encode()), value
         context = self.serdes_context(attempt)
         encoded = encode(serdes, value, context)
         return encoded, decode(serdes, encoded, context)
 
     def result(self, serdes: SerDes[Any], recorded: OperationState) -> Any:
         """The recorded result."""
+        if serdes is EXTENDED_TYPES_SERDES and recorded.trusted and ENCODING not in recorded.details:
+            plain = _plain(recorded.payload)
+            if type(plain) in _PLAIN:
+                return plain
         return decode_recorded(serdes, recorded, self.serdes_context(recorded.attempt))
+
+
+def _plain(payload: bytes | None) -> Any:
+    """What JSON makes of a payload where that is all that the default serdes does; else what is none of `_PLAIN`."""
+    if payload is None:
+        return _NOTHING
+    try:
+        text = payload.decode("utf-8")
+        value, end = _raw_decode(text)
+    except (ValueError, RecursionError):
+        return _NOTHING  # the whole way tells what is wrong
+    return value if end == len(text) else _NOTHING
+
+
+_raw_decode = json.JSONDecoder().raw_decode
+_PLAIN = _EXACT | {float}
+_NOTHING = object()
 
 
 def _kind_of_wait(who: OperationIdentifier) -> str:

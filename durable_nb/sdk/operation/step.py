@@ -31,11 +31,10 @@ from durable_nb.sdk._machine import OperationState
 from durable_nb.sdk._once import REFUSED, Starts
 from durable_nb.sdk._qualify import qualified_name
 from durable_nb.sdk.config import StepConfig, StepSemantics
-from durable_nb.sdk.logger import LogInfo
 from durable_nb.sdk.operation._body import prepare_body
 from durable_nb.sdk.operation._frame import Frame, failure_of
 from durable_nb.sdk.serdes import SerDes
-from durable_nb.sdk.types import StepContext
+from durable_nb.sdk.types import StepContext, step_context
 
 T = TypeVar("T")
 
@@ -43,13 +42,20 @@ _NEVER_RETRIED = (SerDesError, UntrustedCheckpointError, CannotTravelError)
 _SERDES_ERROR = qualified_name(SerDesError)
 
 
+_DEFAULT = StepConfig()
+_AT_MOST_ONCE = StepSemantics.AT_MOST_ONCE_PER_RETRY
+_SUCCEEDED = Status.SUCCEEDED
+
+
 class _Step:
+    __slots__ = ("at_most_once", "config", "frame", "func", "serdes")
+
     def __init__(self, frame: Frame, func: Callable[[StepContext], Any], config: StepConfig) -> None:
         self.frame = frame
         self.func = func
         self.config = config
         self.serdes: SerDes[Any] = frame.serdes(config.serdes)
-        self.at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
+        self.at_most_once = config.step_semantics is _AT_MOST_ONCE
 
     def run(self) -> Any:
         recorded = self.frame.recorded()
@@ -64,7 +70,7 @@ class _Step:
             recorded = self.frame.recorded()
 
     def replay(self, recorded: OperationState) -> Any:
-        if recorded.status is Status.SUCCEEDED:
+        if recorded.status is _SUCCEEDED:
             return self.frame.result(self.serdes, recorded)
         raise _final_error(failure_of(recorded))
 
@@ -103,12 +109,12 @@ class _Step:
 
     def attempt(self, attempt: int) -> tuple[bool, Any]:
         """Run the body. True and the value when the step is done, False when another attempt follows."""
-        frame = self.frame
+        frame, state = self.frame, self.frame.state
         frame.scope.check(frame.identifier.operation_id)
         if attempt > 1:
             frame.tell_wait(over=True)
-        started = frame.state.clock.now()
-        given = StepContext(_logger(frame, attempt), attempt)
+        started = state.clock.now()
+        given = step_context(frame.logger.of_operation(state, frame.identifier, attempt), attempt)
         try:
             body = prepare_body(frame, self.func, given, attempt, self.config, once=self.at_most_once)
         except CannotTravelError as error:
@@ -116,8 +122,8 @@ class _Step:
             return False, None
         if self.at_most_once:
             self.begin_once(attempt)
-        elif not frame.state.recorder.elides_starts:
-            frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+        elif not state.recorder.elides_starts:
+            state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
         try:
             value = body()
             encoded, value = frame.encode(self.serdes, value, attempt)
@@ -128,8 +134,8 @@ class _Step:
                 return False, None
             if is_unrecoverable(error):
                 # Not this step's failure. The attempt has begun, and has no end.
-                if not self.at_most_once and frame.state.recorder.elides_starts:
-                    frame.state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
+                if not self.at_most_once and state.recorder.elides_starts:
+                    state.defer(frame.event(EventKind.STARTED, attempt=attempt), frame.scope)
                 raise
             self.failed(error, attempt, started)
             return False, None
@@ -193,13 +199,9 @@ def _final_error(failure: Failure) -> Exception:
     return build(StepError, failure)
 
 
-def _logger(frame: Frame, attempt: int) -> Any:
-    return frame.logger.with_log_info(LogInfo.from_operation_identifier(frame.state, frame.identifier, attempt))
-
-
 def step(frame: Frame, func: Callable[[StepContext], T], config: StepConfig | None) -> T:
     """Run a step, or give its recorded result back."""
-    result: T = _Step(frame, func, config or StepConfig()).run()
+    result: T = _Step(frame, func, config or _DEFAULT).run()
     return result
 
 
