@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells._files import MISSING
 from durable_nb.cells._fingerprint import ABSENT, Difference, Inputs, Lookup, compare
 

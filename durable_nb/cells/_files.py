@@ -23,10 +23,11 @@ import os
 import stat
 import time
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from blake3 import blake3
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells._digest import digest
 from durable_nb.cells._fingerprint import Input
 from durable_nb.cells._mentions import candidates

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells._digest import digest
 from durable_nb.exceptions import ValidationError
 

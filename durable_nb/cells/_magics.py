@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from durable_nb._dataclass import dataclass
 
 __all__ = ["MagicCall", "as_magic", "interpolated", "parse_body", "python_body"]
 

@@ -20,10 +20,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import FrameType
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells._places import Places
 
 __all__ = ["Observed", "Observer", "Signature"]

@@ -12,10 +12,11 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any, Literal
 
+from durable_nb._dataclass import dataclass
 from durable_nb.exceptions import ValidationError
 
 __all__ = [

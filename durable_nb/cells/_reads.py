@@ -17,7 +17,6 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -29,6 +28,7 @@ from types import (
 )
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 from durable_nb.cells._code import code_uses
 from durable_nb.cells._scopes import cell_uses

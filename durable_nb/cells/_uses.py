@@ -6,7 +6,9 @@ Two readers fill a `Uses`: `_scopes.py` reads the tree of a cell, where the orde
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from durable_nb._dataclass import dataclass
 
 Killed = frozenset[str]
 """Names whose value from before the cell can no longer be seen: the cell has bound or deleted them for certain."""

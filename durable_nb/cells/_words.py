@@ -12,9 +12,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import CodeType
 
+from durable_nb._dataclass import dataclass
 from durable_nb.cells._magics import as_magic
 from durable_nb.cells._trees import children_of
 

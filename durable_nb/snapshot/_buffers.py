@@ -15,9 +15,9 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from durable_nb._dataclass import dataclass
 from durable_nb.abc import BlobStore
 from durable_nb.exceptions import DamagedBlobError
 from durable_nb.snapshot._blobs import CHUNK, TREE_FROM, chunk_hashes, root_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from durable_nb._dataclass import dataclass
 from durable_nb.snapshot._bindings import result_number
 from durable_nb.snapshot._digest import digest_text
 from durable_nb.snapshot._scan import Problem, Scan

@@ -8,9 +8,9 @@ only be copied. Everything here is by duck typing on NumPy arrays; NumPy itself 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.snapshot._blobs import Map
 
 

@@ -12,11 +12,11 @@ import sys
 import sysconfig
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
-from dataclasses import dataclass
 from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 from durable_nb.snapshot._kinds import ATOMS, Kind, is_main, kind_of_type
 

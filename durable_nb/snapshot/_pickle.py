@@ -23,11 +23,11 @@ import types
 import weakref
 from collections import ChainMap, Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from cloudpickle import cloudpickle
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 from durable_nb.snapshot import _handles, _hooks, _sets, _streams
 from durable_nb.snapshot._definitions import Definitions, class_parts, importable, registrations

@@ -11,12 +11,12 @@ from __future__ import annotations
 import gc
 import marshal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import xxhash
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 
 WORTH_IT = 4096

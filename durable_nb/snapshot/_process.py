@@ -16,10 +16,11 @@ import locale
 import random
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import ModuleType
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb.snapshot._counters import COUNTERS
 from durable_nb.snapshot._process_part import Options, Part, Steady, changes_in_place, equal, packed, unpacked
 from durable_nb.snapshot._process_python import (

@@ -16,9 +16,9 @@ Invariants.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 
 

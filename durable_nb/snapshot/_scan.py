@@ -9,11 +9,12 @@ import secrets
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import xxhash
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 from durable_nb.settings import is_listed_secret
 from durable_nb.snapshot import _digest, _plain

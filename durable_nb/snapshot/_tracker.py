@@ -24,10 +24,11 @@ import threading
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import CodeType, FunctionType
 from typing import Any
 
+from durable_nb._dataclass import dataclass
 from durable_nb._ident import ident
 from durable_nb.snapshot import _plain
 from durable_nb.snapshot._bindings import Bindings, result_number
