@@ -21,6 +21,7 @@ import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 from durable_nb.cells import MagicCall, StepOptions, as_magic, parse_comment, parse_line_statement, parse_tags
@@ -70,6 +71,7 @@ class ShellHooks:
         self._do_execute = self.kernel.do_execute
         self._finish_metadata = self.kernel.finish_metadata
         self._getpass = self.kernel.getpass
+        self._held = ExitStack()
         self._pause: float = getattr(self.kernel, "_execute_sleep", 0.0)
         """Seconds that ipykernel sleeps before each reply, for the outputs to be there before it."""
         self._looking = {name: getattr(self.kernel, name) for name in _LOOKING}
@@ -86,6 +88,9 @@ class ShellHooks:
         for name in _LOOKING:
             setattr(self.kernel, name, getattr(self, name))
         self._badges.install()
+        # The shell puts `get_ipython` among the builtins for each cell and takes it out again. Each time that undoes what
+        # the interpreter has learnt about every use of a builtin, in all modules; so it stays while we are here.
+        self._held.enter_context(self.shell.builtin_trap)
         self.session.waits = self._badges.waits
 
     def remove(self) -> None:
@@ -97,6 +102,7 @@ class ShellHooks:
         for name in _COMM:
             self.kernel.shell_handlers[name] = self.kernel.shell_handlers[name].__wrapped__
         self._sleep(self._pause)
+        self._held.close()
         self.session.waits = None
         self._badges.remove()
 

@@ -294,3 +294,15 @@ def test_the_pause_before_a_reply_begins_at_the_last_output(bench: Bench) -> Non
             assert seconds(kernel, shown) >= 0.3, "it would tell of the end of a cell before what it shows"
             assert seconds(kernel, failing) >= 0.3, "an error is an output"
             assert seconds(kernel, "%durable off") >= 0.3, "what is no step pauses as ever"
+
+
+def test_builtins_are_the_same_between_cells_as_in_them_until_the_extension_is_taken_out(bench: Bench) -> None:
+    look = "import asyncio, builtins\nseen = []\nasyncio.get_event_loop().call_soon(lambda: seen.append('get_ipython' in vars(builtins)));"
+    with Kernel(bench, spec="python3") as kernel:
+        for given, expected in (("pass", False), ("%load_ext durable_nb", True), ("%unload_ext durable_nb", False)):
+            kernel.run(given).expect_ok()
+            kernel.run(look).expect_ok()
+            assert kernel.run("print(seen)").stdout == f"[{expected}]\n", given
+            assert (
+                kernel.run("print('get_ipython' in vars(builtins), 'exit' in vars(builtins))").stdout == "True False\n"
+            )
