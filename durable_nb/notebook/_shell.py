@@ -63,8 +63,6 @@ class ShellHooks:
         self._pending: Request | None = None
         self._running: Cell | None = None
         self._reports: dict[str, Report] = {}
-        self._awaited: tuple[tuple[str, dict[str, Any], bool], bool] | None = None
-        """The last question whether a cell awaits, and its answer."""
         self._asking: Any = None
         """The view of a step that waits for a decision."""
         self._original = {name: getattr(self.shell, name) for name in _PATCHED}
@@ -88,8 +86,8 @@ class ShellHooks:
         for name in _LOOKING:
             setattr(self.kernel, name, getattr(self, name))
         self._badges.install()
-        # The shell puts `get_ipython` among the builtins for each cell and takes it out again. Each time that undoes what
-        # the interpreter has learnt about every use of a builtin, in all modules; so it stays while we are here.
+        # The shell puts `get_ipython` among the builtins for each cell and takes it out again. Each time that undoes
+        # what the interpreter has learnt about the uses of builtins in all modules; so it stays while we are here.
         self._held.enter_context(self.shell.builtin_trap)
         self.session.waits = self._badges.waits
 
@@ -230,17 +228,15 @@ class ShellHooks:
             transformed = self.shell.transform_cell(step.body)
         except SyntaxError:  # the user's, shown when the cell is compiled
             return False
-        return bool(self._original["should_run_async"](step.body, transformed_cell=transformed))
+        return _may_await(transformed) and bool(
+            self._original["should_run_async"](step.body, transformed_cell=transformed)
+        )
 
     def _awaits(self, raw_cell: str, keywords: dict[str, Any]) -> bool:
-        """IPython's own answer, which it finds by compiling the cell; three times a cell it is asked for it."""
-        if keywords.get("preprocessing_exc_tuple") is not None:  # not kept: it holds frames
-            return bool(self._original["should_run_async"](raw_cell, **keywords))
-        asked = (raw_cell, keywords, self.shell.autoawait)
-        if self._awaited is None or self._awaited[0] != asked:
-            here = not self._goes_elsewhere(raw_cell)
-            self._awaited = asked, here and bool(self._original["should_run_async"](raw_cell, **keywords))
-        return self._awaited[1]
+        """IPython's own answer, which it finds by compiling the cell, three times a cell; most cells need no asking."""
+        if not _may_await(keywords.get("transformed_cell")) or self._goes_elsewhere(raw_cell):
+            return False
+        return bool(self._original["should_run_async"](raw_cell, **keywords))
 
     def _goes_elsewhere(self, raw_cell: str) -> bool:
         """Whether a cell without a magic asks for a cluster: the worker awaits then."""
@@ -567,6 +563,11 @@ def _is_final(cell: Cell, error: BaseException) -> bool:
     if isinstance(error, CannotTravelError | ExecutorError):
         return True
     return cell.options.at_most_once and isinstance(error, WorkerLostError)
+
+
+def _may_await(transformed: object) -> bool:
+    """Whether Python text has one of the words without which nothing awaits; True when it is not known."""
+    return not isinstance(transformed, str) or "await" in transformed or "async" in transformed
 
 
 def _watched(cell: Cell, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
