@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from durable_nb.amounts import duration
 from durable_nb.cli._execute import CellReport, NotebookRun, Outcome
 from durable_nb.cli._exit import ExitCode
-from durable_nb.cli._format import duration
 from durable_nb.cli._progress import Progress
 from durable_nb.cli._save import clear_outputs, read_notebook
 
