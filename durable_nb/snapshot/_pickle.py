@@ -16,6 +16,7 @@ pass itself refers to when it ends is dropped.
 
 from __future__ import annotations
 
+import builtins
 import enum
 import pickle
 import sys
@@ -51,6 +52,9 @@ REGISTERED = "\0registered"
 
 _TABLE: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
 
+
+_BUILTINS = vars(builtins)
+"""In the globals of every function: those that pickles have made have a dict of their own around it."""
 
 _module_of: Callable[[Any, str], str] = vars(pickle)["whichmodule"]
 """The name of the module that holds an object under a name, as pickle looks for it."""
@@ -183,6 +187,9 @@ class GroupPickler(pickle.Pickler):
                 if value is self.namespace:
                     self.is_data = False
                     return "g"
+                if value is _BUILTINS:
+                    self.is_data = False
+                    return "n:builtins"
                 return None
             return self._set(value) if kind is set else None
         return self._unusual(value, sort)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,6 +135,20 @@ def test_a_restored_function_sees_later_values_of_globals() -> None:
     new.names["x"] = 2
     assert new["f"]() == 2
     assert new["f"].__globals__ is new.names
+
+
+def test_a_function_with_globals_of_its_own_keeps_the_builtins_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        builtins, "outside", Path(os.devnull).open(), raising=False
+    )  # as the shell is, while a cell runs
+    with builtins.outside:  # type: ignore[attr-defined]
+        new = restored(
+            "import builtins, types\ndef g():\n    return len",
+            "f = types.FunctionType(g.__code__, {'__name__': 'elsewhere', '__builtins__': vars(builtins)})",
+        )
+    assert new["f"].__globals__ is not new.names
+    assert new["f"].__globals__["__builtins__"] is vars(builtins)
+    assert new["f"]() is len
 
 
 def test_closures_that_shared_a_variable_still_share_it() -> None:
