@@ -50,7 +50,9 @@ CHROMIUM_FLAGS = [
 ]
 # What a healthy page says all the same: a schema that Notebook 7 looks for, a language server that is not installed,
 # and the debugger's question to a kernel that is being restarted.
-NOISE = ("reading 'schema'", "/lsp/status", "restore the debugger state")
+NOISE = ("reading 'schema'", "/lsp/status", "restore the debugger state", "[anywidget] Failed to initialize model.")
+# The last one is said of each model that is not ready within two seconds, or is closed before it is: a busy machine may
+# take as long. That our widgets start is seen by the tests that press their buttons.
 
 _PANEL = "window.jupyterapp.shell.currentWidget"
 _IDLE = f"() => window.jupyterapp && {_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'"
