@@ -106,6 +106,7 @@ class Nursery:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("JPY_", "PYTEST_", "DURABLE_NB_", "COV_"))}
         env |= {
             "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",  # bytecode knows its module's age in whole seconds only, and edits are quick
             "IPYTHONDIR": f"{home}/ipython",
             "JUPYTER_DATA_DIR": f"{home}/data",
             "JUPYTER_CONFIG_DIR": f"{home}/config",
